@@ -1,0 +1,1 @@
+//! Topics: bounded logs with cursors.

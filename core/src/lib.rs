@@ -1,0 +1,7 @@
+//! WebSocket and Server-Sent Events for Rust web services, as `tower` layers.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod hub;
+pub mod sse;
+pub mod ws;

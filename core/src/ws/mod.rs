@@ -1,0 +1,4 @@
+//! WebSocket (RFC 6455).
+
+pub mod handshake;
+pub mod protocol;

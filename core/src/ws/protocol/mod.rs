@@ -1,0 +1,1 @@
+//! The WebSocket protocol without input or output (RFC 6455).
