@@ -4,4 +4,7 @@
 
 pub mod hub;
 pub mod sse;
+mod stats;
 pub mod ws;
+
+pub use stats::{Snapshot, Stats};

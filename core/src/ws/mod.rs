@@ -2,3 +2,5 @@
 
 pub mod handshake;
 pub mod protocol;
+
+pub use protocol::{CloseCode, CloseFrame, Message, ProtocolError, Text};
