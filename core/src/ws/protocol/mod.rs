@@ -2,9 +2,19 @@
 //! messages go in and bytes come out (RFC 6455 §5–§8).
 
 mod close;
+mod connection;
 mod error;
+mod frame;
+mod mask;
 mod message;
+mod outbox;
+mod receive;
+mod utf8;
 
 pub use close::{CloseCode, CloseFrame};
+pub use connection::{Connection, Event};
 pub use error::ProtocolError;
+pub(crate) use frame::server_frame;
 pub use message::{Message, Text};
+pub use outbox::Outbox;
+pub use receive::{Limits, Role};

@@ -1,0 +1,236 @@
+use std::{
+    collections::hash_map::RandomState,
+    fmt,
+    hash::{BuildHasher, Hasher},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    close::{CloseCode, CloseFrame},
+    error::ProtocolError,
+    frame::Opcode,
+    message::Message,
+    outbox::Outbox,
+    receive::{Limits, Received, Receiver, Role},
+};
+
+/// Past so many unsent bytes only the latest ping is answered (RFC 6455 §5.5.3
+/// allows it), so that pings of a peer that reads nothing cost nothing.
+const PONG_ROOM: usize = 16 * 1024;
+
+/// What a peer said that its other end has to know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A data message.
+    Message(Message),
+    /// The peer closes; with what it said, if anything. Nothing comes behind it.
+    Close(Option<CloseFrame>),
+}
+
+/// One end of a WebSocket, without socket and clock: bytes go in and events come
+/// out, messages go in and bytes come out (RFC 6455 §5–§7).
+///
+/// ```
+/// use towpath::ws::{Message, protocol::{Connection, Event, Limits, Outbox, Role}};
+/// use bytes::Buf;
+///
+/// let limits = Limits { max_frame_size: 1024, max_message_size: 1024, max_fragments: 16 };
+/// let mut client = Connection::new(Role::Client, limits);
+/// let mut server = Connection::new(Role::Server, limits);
+///
+/// let mut wire = Outbox::default();
+/// client.send(Message::text("hello"), &mut wire);
+/// let bytes = wire.copy_to_bytes(wire.remaining());
+/// let event = server.receive(&mut &bytes[..], &mut Outbox::default());
+/// assert_eq!(event, Ok(Some(Event::Message(Message::text("hello")))));
+/// ```
+#[derive(Debug)]
+pub struct Connection {
+    receiver: Receiver,
+    masks: Option<Box<Masks>>,
+    close_sent: bool,
+    close_received: bool,
+    /// The latest ping that has not been answered.
+    owed: Option<Bytes>,
+}
+
+impl Connection {
+    /// An open connection, the handshake behind it.
+    #[must_use]
+    pub fn new(role: Role, limits: Limits) -> Self {
+        Self {
+            receiver: Receiver::new(role, limits),
+            masks: (role == Role::Client).then(Box::default),
+            close_sent: false,
+            close_received: false,
+            owed: None,
+        }
+    }
+
+    /// Reads on in `input`, off whose front it takes what it has used, until
+    /// there is an event; `None` once all is used. Pings are answered into `out`.
+    ///
+    /// # Errors
+    /// Where the peer broke the protocol or passed a limit: close with the
+    /// error's code, and receive no more.
+    pub fn receive(
+        &mut self,
+        input: &mut &[u8],
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        loop {
+            // RFC 6455 §1.4: what comes behind a close is discarded.
+            if self.close_received {
+                *input = &[];
+                return Ok(None);
+            }
+            let Some(received) = self.receiver.next(input)? else {
+                return Ok(None);
+            };
+            if let Some(event) = self.received(received, out) {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// The buffer of a large payload of which at least `threshold` bytes are
+    /// still to come, and how many bytes may be read into it: a shorter way than
+    /// [`receive`](Self::receive).
+    pub fn direct(&mut self, threshold: usize) -> Option<(&mut BytesMut, usize)> {
+        if self.close_received {
+            return None;
+        }
+        self.receiver.direct(threshold)
+    }
+
+    /// Takes `count` bytes that were appended to the buffer of [`direct`](Self::direct).
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn direct_filled(
+        &mut self,
+        count: usize,
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let received = self.receiver.direct_filled(count)?;
+        Ok(received.and_then(|received| self.received(received, out)))
+    }
+
+    fn received(&mut self, received: Received, out: &mut Outbox) -> Option<Event> {
+        match received {
+            Received::Message(message) => Some(Event::Message(message)),
+            Received::Ping(payload) => {
+                self.owed = Some(payload);
+                if out.len() < PONG_ROOM {
+                    self.answer_ping(out);
+                }
+                None
+            }
+            Received::Pong => None,
+            Received::Close(frame) => {
+                self.close_received = true;
+                Some(Event::Close(frame))
+            }
+        }
+    }
+
+    /// Answers the latest ping that has not been answered, if any.
+    pub fn answer_ping(&mut self, out: &mut Outbox) {
+        if let Some(payload) = self.owed.take()
+            && !self.close_sent
+        {
+            let mask = self.mask();
+            out.push_control(Opcode::Pong, &payload, mask);
+        }
+    }
+
+    /// Sends a message; after [`close`](Self::close) it is dropped.
+    pub fn send(&mut self, message: Message, out: &mut Outbox) {
+        if !self.close_sent {
+            let mask = self.mask();
+            out.push_message(message, mask);
+        }
+    }
+
+    /// Sends a frame that is encoded already, bare as a server's frames are;
+    /// after [`close`](Self::close) it is dropped.
+    pub(crate) fn send_encoded(&mut self, frame: Bytes, out: &mut Outbox) {
+        debug_assert!(self.masks.is_none(), "only servers send bare frames");
+        if !self.close_sent {
+            out.push_encoded(frame);
+        }
+    }
+
+    /// Sends a ping without payload.
+    pub fn ping(&mut self, out: &mut Outbox) {
+        if !self.close_sent {
+            let mask = self.mask();
+            out.push_control(Opcode::Ping, &[], mask);
+        }
+    }
+
+    /// Sends a close frame, the first time; `None` sends one without a code.
+    pub fn close(&mut self, frame: Option<&CloseFrame>, out: &mut Outbox) {
+        if self.close_sent {
+            return;
+        }
+        self.close_sent = true;
+        let mask = self.mask();
+        let mut payload = Vec::new();
+        if let Some(CloseFrame { code, reason }) = frame {
+            payload.extend_from_slice(&code.get().to_be_bytes());
+            payload.extend_from_slice(reason.as_bytes());
+        }
+        out.push_control(Opcode::Close, &payload, mask);
+    }
+
+    /// Answers the peer's close with its own code (RFC 6455 §5.5.1).
+    pub fn answer_close(&mut self, received: Option<CloseCode>, out: &mut Outbox) {
+        let frame = received.map(|code| CloseFrame::new(code, ""));
+        self.close(frame.as_ref(), out);
+    }
+
+    /// Whether our close frame is on its way.
+    #[must_use]
+    pub const fn close_sent(&self) -> bool {
+        self.close_sent
+    }
+
+    /// Whether the peer's close frame came.
+    #[must_use]
+    pub const fn close_received(&self) -> bool {
+        self.close_received
+    }
+
+    fn mask(&mut self) -> Option<[u8; 4]> {
+        self.masks.as_mut().map(|masks| masks.next())
+    }
+}
+
+/// Keys that the peer cannot foretell (RFC 6455 §5.3): a keyed hash of a counter,
+/// under a key that the system's random source gave.
+#[derive(Default)]
+struct Masks {
+    keyed: RandomState,
+    counter: u64,
+}
+
+impl Masks {
+    fn next(&mut self) -> [u8; 4] {
+        self.counter += 1;
+        let mut hasher = self.keyed.build_hasher();
+        hasher.write_u64(self.counter);
+        let [a, b, c, d, ..] = hasher.finish().to_ne_bytes();
+        [a, b, c, d]
+    }
+}
+
+impl fmt::Debug for Masks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Masks").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

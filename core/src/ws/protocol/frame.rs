@@ -1,0 +1,249 @@
+//! The frame's header (RFC 6455 §5.2).
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{error::ProtocolError, message::Message};
+
+/// The longest payload of a control frame (RFC 6455 §5.5).
+pub(crate) const MAX_CONTROL: usize = 125;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opcode {
+    Continuation,
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+}
+
+impl Opcode {
+    const fn decode(bits: u8) -> Result<Self, ProtocolError> {
+        Ok(match bits {
+            0x0 => Self::Continuation,
+            0x1 => Self::Text,
+            0x2 => Self::Binary,
+            0x8 => Self::Close,
+            0x9 => Self::Ping,
+            0xA => Self::Pong,
+            _ => return Err(ProtocolError::ReservedOpcode(bits)),
+        })
+    }
+
+    const fn bits(self) -> u8 {
+        match self {
+            Self::Continuation => 0x0,
+            Self::Text => 0x1,
+            Self::Binary => 0x2,
+            Self::Close => 0x8,
+            Self::Ping => 0x9,
+            Self::Pong => 0xA,
+        }
+    }
+
+    pub(crate) const fn is_control(self) -> bool {
+        matches!(self, Self::Close | Self::Ping | Self::Pong)
+    }
+
+    pub(crate) const fn of(message: &Message) -> Self {
+        match message {
+            Message::Text(_) => Self::Text,
+            Message::Binary(_) => Self::Binary,
+        }
+    }
+}
+
+/// A frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) fin: bool,
+    pub(crate) opcode: Opcode,
+    pub(crate) mask: Option<[u8; 4]>,
+    pub(crate) len: u64,
+}
+
+impl Header {
+    /// The longest header: two bytes, eight of length, four of mask.
+    pub(crate) const MAX_LEN: usize = 14;
+
+    /// Reads a header off the front of `bytes`; `None` where its end has not
+    /// arrived and nothing so far is wrong. The number is the header's length.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ProtocolError> {
+        let Some(&first) = bytes.first() else {
+            return Ok(None);
+        };
+        if first & 0x70 != 0 {
+            return Err(ProtocolError::ReservedBit);
+        }
+        let fin = first & 0x80 != 0;
+        let opcode = Opcode::decode(first & 0x0F)?;
+        if opcode.is_control() && !fin {
+            return Err(ProtocolError::FragmentedControl);
+        }
+        let Some(&second) = bytes.get(1) else {
+            return Ok(None);
+        };
+        let masked = second & 0x80 != 0;
+        let short = second & 0x7F;
+        if opcode.is_control() && usize::from(short) > MAX_CONTROL {
+            return Err(ProtocolError::LongControl);
+        }
+        let (len, after_len) = match short {
+            126 => match bytes.get(2..4) {
+                Some(&[a, b]) => (u64::from(u16::from_be_bytes([a, b])), 4),
+                _ => return Ok(None),
+            },
+            127 => match bytes.get(2..10).and_then(|len| len.first_chunk()) {
+                Some(len) => (u64::from_be_bytes(*len), 10),
+                None => return Ok(None),
+            },
+            short => (u64::from(short), 2),
+        };
+        let shortest = match short {
+            126 => len >= 126,
+            127 => len > 0xFFFF && len >> 63 == 0,
+            _ => true,
+        };
+        if !shortest {
+            return Err(ProtocolError::InvalidLength);
+        }
+        let (mask, end) = if masked {
+            match bytes.get(after_len..).and_then(|mask| mask.first_chunk()) {
+                Some(mask) => (Some(*mask), after_len + 4),
+                None => return Ok(None),
+            }
+        } else {
+            (None, after_len)
+        };
+        let header = Self {
+            fin,
+            opcode,
+            mask,
+            len,
+        };
+        Ok(Some((header, end)))
+    }
+
+    /// Appends the header to `out`.
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
+        let mut bytes = [0; Self::MAX_LEN];
+        bytes[0] = if self.fin { 0x80 } else { 0 } | self.opcode.bits();
+        let len = self.len.to_be_bytes();
+        let mut end = match self.len {
+            0..=125 => {
+                bytes[1] = len[7];
+                2
+            }
+            126..=0xFFFF => {
+                bytes[1] = 126;
+                bytes[2..4].copy_from_slice(&len[6..]);
+                4
+            }
+            _ => {
+                bytes[1] = 127;
+                bytes[2..10].copy_from_slice(&len);
+                10
+            }
+        };
+        if let Some(mask) = self.mask {
+            bytes[1] |= 0x80;
+            bytes[end..end + 4].copy_from_slice(&mask);
+            end += 4;
+        }
+        out.put_slice(&bytes[..end]);
+    }
+}
+
+/// A whole message as a server sends it: one frame, unmasked.
+pub(crate) fn server_frame(message: &Message) -> Bytes {
+    let payload = message.as_bytes();
+    let mut out = BytesMut::with_capacity(Header::MAX_LEN + payload.len());
+    Header {
+        fin: true,
+        opcode: Opcode::of(message),
+        mask: None,
+        len: payload.len() as u64,
+    }
+    .encode(&mut out);
+    out.put_slice(payload);
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header() -> impl Strategy<Value = Header> {
+        let opcode = prop_oneof![
+            Just(Opcode::Continuation),
+            Just(Opcode::Text),
+            Just(Opcode::Binary),
+            Just(Opcode::Close),
+            Just(Opcode::Ping),
+            Just(Opcode::Pong),
+        ];
+        let len = prop_oneof![
+            0u64..=125,
+            126u64..=0xFFFF,
+            0x1_0000u64..=u64::MAX >> 1,
+            Just(125),
+            Just(126),
+            Just(0xFFFF),
+            Just(0x1_0000),
+            Just(u64::MAX >> 1),
+        ];
+        (any::<bool>(), opcode, any::<Option<[u8; 4]>>(), len).prop_map(
+            |(fin, opcode, mask, len)| Header {
+                fin: fin || opcode.is_control(),
+                opcode,
+                mask,
+                len: if opcode.is_control() { len % 126 } else { len },
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn decodes_what_it_encoded(header in header()) {
+            let mut bytes = BytesMut::new();
+            header.encode(&mut bytes);
+            for end in 0..bytes.len() {
+                prop_assert_eq!(Header::decode(&bytes[..end]), Ok(None));
+            }
+            prop_assert_eq!(Header::decode(&bytes), Ok(Some((header, bytes.len()))));
+        }
+
+        #[test]
+        fn takes_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
+            if let Ok(Some((header, len))) = Header::decode(&bytes) {
+                let mut again = BytesMut::new();
+                header.encode(&mut again);
+                prop_assert_eq!(&again[..], &bytes[..len], "only the shortest form is taken");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_at_the_first_byte_that_is_wrong() {
+        let cases: [(&[u8], ProtocolError); 9] = [
+            (&[0xC1], ProtocolError::ReservedBit),
+            (&[0xA1], ProtocolError::ReservedBit),
+            (&[0x91], ProtocolError::ReservedBit),
+            (&[0x83], ProtocolError::ReservedOpcode(3)),
+            (&[0x8F], ProtocolError::ReservedOpcode(15)),
+            (&[0x09], ProtocolError::FragmentedControl),
+            (&[0x89, 0xFE], ProtocolError::LongControl),
+            (&[0x82, 0x7E, 0, 125], ProtocolError::InvalidLength),
+            (
+                &[0x82, 0x7F, 0x80, 0, 0, 0, 0, 0, 0, 0],
+                ProtocolError::InvalidLength,
+            ),
+        ];
+        for (bytes, error) in cases {
+            assert_eq!(Header::decode(bytes), Err(error), "{bytes:x?}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Masking (RFC 6455 §5.3): XOR with a key of four bytes.
+
+use bytes::BytesMut;
+
+/// XORs `data` with `key`, where `data` begins `offset` bytes into the payload.
+pub(crate) fn apply(data: &mut [u8], key: [u8; 4], offset: usize) {
+    let key = rotated(key, offset);
+    let word = u64::from_ne_bytes([
+        key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3],
+    ]);
+    // Blocks of four words: the compiler turns each into two vector operations.
+    let mut blocks = data.chunks_exact_mut(32);
+    for block in &mut blocks {
+        for eight in block.as_chunks_mut::<8>().0 {
+            *eight = (u64::from_ne_bytes(*eight) ^ word).to_ne_bytes();
+        }
+    }
+    let (words, tail) = blocks.into_remainder().as_chunks_mut::<8>();
+    for eight in words {
+        *eight = (u64::from_ne_bytes(*eight) ^ word).to_ne_bytes();
+    }
+    for (byte, key) in tail.iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+/// Appends `source`, XORed with `key`, to `target`.
+pub(crate) fn append(source: &[u8], key: [u8; 4], offset: usize, target: &mut BytesMut) {
+    let start = target.len();
+    target.extend_from_slice(source);
+    apply(&mut target[start..], key, offset);
+}
+
+/// The key as it stands at `offset` of the payload.
+const fn rotated(key: [u8; 4], offset: usize) -> [u8; 4] {
+    [
+        key[offset & 3],
+        key[(offset + 1) & 3],
+        key[(offset + 2) & 3],
+        key[(offset + 3) & 3],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn equals_the_definition_at_any_offset(
+            data in proptest::collection::vec(any::<u8>(), 0..200),
+            key: [u8; 4],
+            offset in 0usize..9,
+        ) {
+            // RFC 6455 §5.3: transformed-octet-i = original-octet-i XOR key[i MOD 4].
+            let expected: Vec<u8> = data
+                .iter()
+                .enumerate()
+                .map(|(i, byte)| byte ^ key[(i + offset) % 4])
+                .collect();
+            let mut masked = data;
+            apply(&mut masked, key, offset);
+            prop_assert_eq!(masked, expected);
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Frames become messages.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    close::CloseFrame,
+    error::ProtocolError,
+    frame::{Header, MAX_CONTROL, Opcode},
+    mask,
+    message::{Message, Text},
+    utf8::Utf8,
+};
+
+/// Which end of the connection this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes masked frames and sends bare ones.
+    Server,
+    /// Takes bare frames and sends masked ones.
+    Client,
+}
+
+/// What a peer may send at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest payload of a frame in bytes; exactly so many still pass.
+    pub max_frame_size: usize,
+    /// The largest message in bytes; exactly so many still pass.
+    pub max_message_size: usize,
+    /// The most frames of one message.
+    pub max_fragments: u32,
+}
+
+/// A large payload's buffer grows by so much at a time, so that a header's
+/// promise costs nothing: memory follows what has arrived.
+const GROWTH: usize = 64 * 1024;
+
+/// What a peer said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    Message(Message),
+    Ping(Bytes),
+    Pong,
+    Close(Option<CloseFrame>),
+}
+
+/// The receiving half of the protocol.
+///
+/// Between two messages it owns nothing: a frame that arrives whole becomes a
+/// message at once, and only one that is cut leaves state here.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    role: Role,
+    limits: Limits,
+    cut: Cut,
+    assembly: Option<Box<Assembly>>,
+}
+
+/// Where the last piece of input ended.
+#[derive(Debug)]
+enum Cut {
+    BetweenFrames,
+    InHeader {
+        bytes: [u8; Header::MAX_LEN],
+        len: u8,
+    },
+    InData(Payload),
+    InControl(Box<Control>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Payload {
+    fin: bool,
+    mask: [u8; 4],
+    /// Bytes that have been taken, modulo four: where the mask stands.
+    phase: u8,
+    remaining: u64,
+}
+
+#[derive(Debug)]
+struct Control {
+    opcode: Opcode,
+    mask: [u8; 4],
+    payload: [u8; MAX_CONTROL],
+    have: u8,
+    len: u8,
+}
+
+/// A message in the making.
+#[derive(Debug, Default)]
+struct Assembly {
+    /// The check of the text so far, where it is one.
+    utf8: Option<Utf8>,
+    fragments: u32,
+    bytes: BytesMut,
+}
+
+impl Receiver {
+    pub(crate) const fn new(role: Role, limits: Limits) -> Self {
+        Self {
+            role,
+            limits,
+            cut: Cut::BetweenFrames,
+            assembly: None,
+        }
+    }
+
+    /// Reads on in `input`, off whose front it takes what it has used. `None`
+    /// once all of it is used.
+    pub(crate) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Received>, ProtocolError> {
+        loop {
+            match &mut self.cut {
+                Cut::BetweenFrames => {
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
+                    let Some((header, len)) = Header::decode(input)? else {
+                        self.check_beginning(input)?;
+                        self.cut = Cut::InHeader {
+                            bytes: [0; Header::MAX_LEN],
+                            len: 0,
+                        };
+                        continue;
+                    };
+                    *input = &input[len..];
+                    if let Some(received) = self.begin(header, input)? {
+                        return Ok(Some(received));
+                    }
+                }
+                Cut::InHeader { bytes, len } => {
+                    let Some((&byte, rest)) = input.split_first() else {
+                        return Ok(None);
+                    };
+                    *input = rest;
+                    bytes[usize::from(*len)] = byte;
+                    *len += 1;
+                    let (bytes, len) = (*bytes, usize::from(*len));
+                    if let Some((header, _)) = Header::decode(&bytes[..len])? {
+                        self.cut = Cut::BetweenFrames;
+                        if let Some(received) = self.begin(header, input)? {
+                            return Ok(Some(received));
+                        }
+                    } else {
+                        self.check_beginning(&bytes[..len])?;
+                    }
+                }
+                Cut::InData(payload) => {
+                    let take = within(input.len(), payload.remaining);
+                    let (now, rest) = input.split_at(take);
+                    *input = rest;
+                    let (mask, phase) = (payload.mask, usize::from(payload.phase));
+                    let assembly = self.assembly.get_or_insert_default();
+                    let grow = within(GROWTH.max(assembly.bytes.len()), payload.remaining);
+                    assembly.bytes.reserve(grow.max(take));
+                    mask::append(now, mask, phase, &mut assembly.bytes);
+                    if let Some(received) = self.took(take)? {
+                        return Ok(Some(received));
+                    }
+                    if input.is_empty() && matches!(self.cut, Cut::InData(_)) {
+                        return Ok(None);
+                    }
+                }
+                Cut::InControl(control) => {
+                    let take = usize::from(control.len - control.have).min(input.len());
+                    let (now, rest) = input.split_at(take);
+                    *input = rest;
+                    let have = usize::from(control.have);
+                    control.payload[have..have + take].copy_from_slice(now);
+                    control.have += u8::try_from(take).unwrap_or(u8::MAX);
+                    if control.have < control.len {
+                        return Ok(None);
+                    }
+                    let payload = &mut control.payload[..usize::from(control.len)];
+                    mask::apply(payload, control.mask, 0);
+                    let received = control_received(control.opcode, payload)?;
+                    self.cut = Cut::BetweenFrames;
+                    return Ok(Some(received));
+                }
+            }
+        }
+    }
+
+    /// What of a frame can be judged before its header is whole: mask and
+    /// order (its bits and lengths are judged by the decoder).
+    fn check_beginning(&self, bytes: &[u8]) -> Result<(), ProtocolError> {
+        let &[first, second, ..] = bytes else {
+            return Ok(());
+        };
+        self.check_mask(second & 0x80 != 0)?;
+        match first & 0x0F {
+            0 if self.assembly.is_none() => Err(ProtocolError::UnexpectedContinuation),
+            1 | 2 if self.assembly.is_some() => Err(ProtocolError::ExpectedContinuation),
+            _ => Ok(()),
+        }
+    }
+
+    const fn check_mask(&self, masked: bool) -> Result<(), ProtocolError> {
+        match (self.role, masked) {
+            (Role::Server, false) => Err(ProtocolError::UnmaskedFrame),
+            (Role::Client, true) => Err(ProtocolError::MaskedFrame),
+            (Role::Server, true) | (Role::Client, false) => Ok(()),
+        }
+    }
+
+    /// Begins the frame of `header`, and ends it where all of it is there.
+    fn begin(
+        &mut self,
+        header: Header,
+        input: &mut &[u8],
+    ) -> Result<Option<Received>, ProtocolError> {
+        self.check_mask(header.mask.is_some())?;
+        let mask = header.mask.unwrap_or_default();
+        if header.opcode.is_control() {
+            return self.begin_control(header, mask, input);
+        }
+        self.check_data(&header)?;
+        let len = usize::try_from(header.len).unwrap_or(usize::MAX);
+        if header.fin && self.assembly.is_none() && len <= input.len() {
+            let (payload, rest) = input.split_at(len);
+            *input = rest;
+            let mut payload = payload.to_vec();
+            mask::apply(&mut payload, mask, 0);
+            let message = if header.opcode == Opcode::Text {
+                simdutf8::basic::from_utf8(&payload).map_err(|_| ProtocolError::InvalidUtf8)?;
+                Message::Text(Text::from_checked(payload.into()))
+            } else {
+                Message::Binary(payload.into())
+            };
+            return Ok(Some(Received::Message(message)));
+        }
+        let assembly = self.assembly.get_or_insert_with(|| {
+            Box::new(Assembly {
+                utf8: (header.opcode == Opcode::Text).then(Utf8::default),
+                ..Assembly::default()
+            })
+        });
+        assembly.fragments += 1;
+        self.cut = Cut::InData(Payload {
+            fin: header.fin,
+            mask,
+            phase: 0,
+            remaining: header.len,
+        });
+        // A frame without payload is over already.
+        self.took(0)
+    }
+
+    fn begin_control(
+        &mut self,
+        header: Header,
+        mask: [u8; 4],
+        input: &mut &[u8],
+    ) -> Result<Option<Received>, ProtocolError> {
+        let len = usize::try_from(header.len).unwrap_or(usize::MAX);
+        let mut bytes = [0; MAX_CONTROL];
+        if len <= input.len() && len <= MAX_CONTROL {
+            let (now, rest) = input.split_at(len);
+            *input = rest;
+            bytes[..len].copy_from_slice(now);
+            mask::apply(&mut bytes[..len], mask, 0);
+            return control_received(header.opcode, &bytes[..len]).map(Some);
+        }
+        self.cut = Cut::InControl(Box::new(Control {
+            opcode: header.opcode,
+            mask,
+            payload: bytes,
+            have: 0,
+            len: u8::try_from(len).map_err(|_| ProtocolError::LongControl)?,
+        }));
+        Ok(None)
+    }
+
+    /// Checks order and limits of a data frame, by its header alone.
+    fn check_data(&self, header: &Header) -> Result<(), ProtocolError> {
+        let (have, fragments) = match (&self.assembly, header.opcode) {
+            (None, Opcode::Continuation) => return Err(ProtocolError::UnexpectedContinuation),
+            (Some(assembly), Opcode::Continuation) => (assembly.bytes.len(), assembly.fragments),
+            (Some(_), _) => return Err(ProtocolError::ExpectedContinuation),
+            (None, _) => (0, 0),
+        };
+        let Limits {
+            max_frame_size,
+            max_message_size,
+            max_fragments,
+        } = self.limits;
+        if header.len > max_frame_size as u64 {
+            return Err(ProtocolError::FrameTooBig {
+                limit: max_frame_size,
+            });
+        }
+        if header.len > max_message_size.saturating_sub(have) as u64 {
+            return Err(ProtocolError::MessageTooBig {
+                limit: max_message_size,
+            });
+        }
+        if fragments >= max_fragments {
+            return Err(ProtocolError::TooManyFragments {
+                limit: max_fragments,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a large payload is on its way, which is best read straight into
+    /// its own buffer; with how many bytes it still lacks.
+    pub(crate) fn direct(&mut self, threshold: usize) -> Option<(&mut BytesMut, usize)> {
+        let Cut::InData(payload) = &self.cut else {
+            return None;
+        };
+        if payload.remaining < threshold as u64 {
+            return None;
+        }
+        let bytes = &mut self.assembly.as_mut()?.bytes;
+        let room = within(GROWTH.max(bytes.len()), payload.remaining);
+        if bytes.capacity() - bytes.len() < room.min(GROWTH) {
+            bytes.reserve(room);
+        }
+        let max = within(bytes.capacity() - bytes.len(), payload.remaining);
+        Some((bytes, max))
+    }
+
+    /// Takes `count` bytes that were read into the buffer of [`Self::direct`].
+    pub(crate) fn direct_filled(
+        &mut self,
+        count: usize,
+    ) -> Result<Option<Received>, ProtocolError> {
+        if let (Cut::InData(payload), Some(assembly)) = (&self.cut, &mut self.assembly) {
+            let start = assembly.bytes.len() - count;
+            let phase = usize::from(payload.phase);
+            mask::apply(&mut assembly.bytes[start..], payload.mask, phase);
+        }
+        self.took(count)
+    }
+
+    /// Accounts for `count` bytes of payload, unmasked at the buffer's end, and
+    /// ends the message where they were its last.
+    fn took(&mut self, count: usize) -> Result<Option<Received>, ProtocolError> {
+        let (Cut::InData(payload), Some(assembly)) = (&mut self.cut, &mut self.assembly) else {
+            return Ok(None);
+        };
+        let start = assembly.bytes.len() - count;
+        if let Some(utf8) = &mut assembly.utf8 {
+            utf8.push(&assembly.bytes[start..])?;
+        }
+        payload.remaining -= count as u64;
+        payload.phase = (payload.phase + (count & 3) as u8) & 3;
+        if payload.remaining > 0 {
+            return Ok(None);
+        }
+        let fin = payload.fin;
+        self.cut = Cut::BetweenFrames;
+        if !fin {
+            return Ok(None);
+        }
+        let Some(assembly) = self.assembly.take() else {
+            return Ok(None);
+        };
+        let bytes = assembly.bytes.freeze();
+        let message = match assembly.utf8 {
+            Some(utf8) => {
+                utf8.finish()?;
+                Message::Text(Text::from_checked(bytes))
+            }
+            None => Message::Binary(bytes),
+        };
+        Ok(Some(Received::Message(message)))
+    }
+}
+
+/// As much of `len` as `remaining` allows.
+fn within(len: usize, remaining: u64) -> usize {
+    usize::try_from(remaining).map_or(len, |remaining| len.min(remaining))
+}
+
+fn control_received(opcode: Opcode, payload: &[u8]) -> Result<Received, ProtocolError> {
+    Ok(match opcode {
+        Opcode::Close => Received::Close(CloseFrame::parse(payload)?),
+        Opcode::Ping => Received::Ping(Bytes::copy_from_slice(payload)),
+        _ => Received::Pong,
+    })
+}
