@@ -2,9 +2,11 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod drain;
 pub mod hub;
 pub mod sse;
 mod stats;
 pub mod ws;
 
+pub use drain::{Drain, DrainGuard, DrainOutcome, Draining};
 pub use stats::{Snapshot, Stats};
