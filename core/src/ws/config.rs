@@ -1,0 +1,377 @@
+use std::time::Duration;
+
+use super::origin::{AllowedOrigin, OriginPolicy};
+use crate::Stats;
+
+/// The settings of a socket.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`max_message_size`](Self::max_message_size) | 1 MiB |
+/// | [`max_frame_size`](Self::max_frame_size) | the message's limit |
+/// | [`max_fragments`](Self::max_fragments) | 131,072 frames of one message |
+/// | [`heartbeat`](Self::heartbeat) | 30 s |
+/// | [`close_timeout`](Self::close_timeout) | 5 s |
+/// | [`write_timeout`](Self::write_timeout) | 30 s |
+/// | [`inbound_bytes`](Self::inbound_bytes) | 64 KiB |
+/// | [`outbound_bytes`](Self::outbound_bytes) | 1 MiB |
+/// | [`origins`](Self::origins) | the request's own host |
+/// | [`stats`](Self::stats) | the process's |
+///
+/// A zero limit or time-out would refuse every message or cut every socket. The
+/// plain methods are for constants and panic on it when the program starts; for
+/// values that come from outside each has a `try_` form that says what is wrong.
+///
+/// ```
+/// use std::time::Duration;
+/// use towpath::ws::WsConfig;
+///
+/// let config = WsConfig::new().max_message_size(64 << 10).heartbeat(None);
+/// assert_eq!(config.message_limit(), 64 << 10);
+///
+/// let error = WsConfig::new().try_close_timeout(Duration::ZERO).unwrap_err();
+/// assert_eq!(error.to_string(), "close_timeout must not be zero");
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct WsConfig {
+    max_message_size: usize,
+    max_frame_size: Option<usize>,
+    max_fragments: u32,
+    heartbeat: Option<Duration>,
+    close_timeout: Duration,
+    write_timeout: Option<Duration>,
+    inbound_bytes: usize,
+    outbound_bytes: usize,
+    origins: OriginPolicy,
+    stats: Option<Stats>,
+}
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A limit or a time-out of zero.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+    /// Not an origin.
+    #[error("{0:?} is not an origin: scheme://host[:port] is expected, without a path")]
+    InvalidOrigin(String),
+}
+
+/// A pair of builder methods whose value must not be zero.
+macro_rules! nonzero {
+    ($(#[doc = $doc:literal])* $name:ident, $try_name:ident, $value:ty, $zero:pat, $stored:expr) => {
+        $(#[doc = $doc])*
+        ///
+        /// # Panics
+        /// On zero.
+        pub fn $name(mut self, value: $value) -> Self {
+            assert!(
+                !matches!(value, $zero),
+                concat!(stringify!($name), " must not be zero")
+            );
+            self.$name = $stored(value);
+            self
+        }
+
+        #[doc = concat!("As [`", stringify!($name), "`](Self::", stringify!($name), "), for values from outside.")]
+        ///
+        /// # Errors
+        /// On zero.
+        pub fn $try_name(self, value: $value) -> Result<Self, ConfigError> {
+            if matches!(value, $zero) {
+                return Err(ConfigError::Zero(stringify!($name)));
+            }
+            Ok(self.$name(value))
+        }
+    };
+}
+
+impl WsConfig {
+    /// The defaults.
+    pub const fn new() -> Self {
+        Self {
+            max_message_size: 1 << 20,
+            max_frame_size: None,
+            max_fragments: 131_072,
+            heartbeat: Some(Duration::from_secs(30)),
+            close_timeout: Duration::from_secs(5),
+            write_timeout: Some(Duration::from_secs(30)),
+            inbound_bytes: 64 << 10,
+            outbound_bytes: 1 << 20,
+            origins: OriginPolicy::SameHost,
+            stats: None,
+        }
+    }
+
+    nonzero!(
+        /// The largest message that is taken, in bytes; one of exactly so many still
+        /// passes. Past it the socket is closed with 1009.
+        max_message_size, try_max_message_size, usize, 0, std::convert::identity
+    );
+    nonzero!(
+        /// The largest frame that is taken, in bytes. Past it the socket is closed
+        /// with 1009, as soon as the frame's header is read. Without this setting
+        /// the message's limit is the frame's too.
+        max_frame_size, try_max_frame_size, usize, 0, Some
+    );
+    nonzero!(
+        /// The most frames of one message. Past it the socket is closed with 1008.
+        max_fragments, try_max_fragments, u32, 0, std::convert::identity
+    );
+    nonzero!(
+        /// How long a peer may take to answer our close frame, and to take what was
+        /// queued in front of it; past it the connection is reset.
+        close_timeout, try_close_timeout, Duration, Duration::ZERO, std::convert::identity
+    );
+    nonzero!(
+        /// How many bytes of received messages wait for the handler before reading
+        /// stops.
+        inbound_bytes, try_inbound_bytes, usize, 0, std::convert::identity
+    );
+    nonzero!(
+        /// How many bytes wait for the peer before `send` does. A message is taken
+        /// whenever fewer wait, however large it is, so that this and one message
+        /// are the most that is held.
+        outbound_bytes, try_outbound_bytes, usize, 0, std::convert::identity
+    );
+
+    /// A ping goes out after so long without traffic in one of the two directions; a
+    /// peer from which no byte came for twice as long is gone. `None`: no pings, and
+    /// a peer that vanished is found only by a write that fails.
+    ///
+    /// # Panics
+    /// On zero.
+    pub fn heartbeat(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        let interval = interval.into();
+        assert!(
+            interval != Some(Duration::ZERO),
+            "heartbeat must not be zero"
+        );
+        self.heartbeat = interval;
+        self
+    }
+
+    /// As [`heartbeat`](Self::heartbeat), for values from outside.
+    ///
+    /// # Errors
+    /// On zero.
+    pub fn try_heartbeat(self, interval: impl Into<Option<Duration>>) -> Result<Self, ConfigError> {
+        match interval.into() {
+            Some(Duration::ZERO) => Err(ConfigError::Zero("heartbeat")),
+            interval => Ok(self.heartbeat(interval)),
+        }
+    }
+
+    /// How long a peer may take no byte of what waits for it; past it the connection
+    /// is reset. `None`: for ever.
+    ///
+    /// # Panics
+    /// On zero.
+    pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        assert!(
+            timeout != Some(Duration::ZERO),
+            "write_timeout must not be zero"
+        );
+        self.write_timeout = timeout;
+        self
+    }
+
+    /// As [`write_timeout`](Self::write_timeout), for values from outside.
+    ///
+    /// # Errors
+    /// On zero.
+    pub fn try_write_timeout(
+        self,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<Self, ConfigError> {
+        match timeout.into() {
+            Some(Duration::ZERO) => Err(ConfigError::Zero("write_timeout")),
+            timeout => Ok(self.write_timeout(timeout)),
+        }
+    }
+
+    /// Which origins may open a socket.
+    pub fn origins(mut self, policy: OriginPolicy) -> Self {
+        self.origins = policy;
+        self
+    }
+
+    /// Allows one origin, `scheme://host[:port]` or `scheme://*.host[:port]`, besides
+    /// those that were allowed so before; the request's own host is no longer allowed
+    /// by itself. See [`AllowedOrigin`].
+    ///
+    /// # Panics
+    /// Where `origin` is not one.
+    pub fn allow_origin(self, origin: &str) -> Self {
+        let parsed = AllowedOrigin::parse(origin);
+        assert!(parsed.is_some(), "{origin:?} is not an origin");
+        self.allow(parsed)
+    }
+
+    /// As [`allow_origin`](Self::allow_origin), for values from outside.
+    ///
+    /// # Errors
+    /// Where `origin` is not one.
+    pub fn try_allow_origin(self, origin: &str) -> Result<Self, ConfigError> {
+        let origin = origin.parse()?;
+        Ok(self.allow([origin]))
+    }
+
+    fn allow(mut self, added: impl IntoIterator<Item = AllowedOrigin>) -> Self {
+        if let OriginPolicy::Allow(allowed) = &mut self.origins {
+            allowed.extend(added);
+        } else {
+            self.origins = OriginPolicy::Allow(added.into_iter().collect());
+        }
+        self
+    }
+
+    /// Where sockets and refusals are counted, in place of the process's counters.
+    pub fn stats(mut self, stats: Stats) -> Self {
+        self.stats = Some(stats);
+        self
+    }
+
+    /// The largest message, in bytes.
+    #[must_use]
+    pub const fn message_limit(&self) -> usize {
+        self.max_message_size
+    }
+
+    /// The largest frame, in bytes.
+    #[must_use]
+    pub const fn frame_limit(&self) -> usize {
+        match self.max_frame_size {
+            Some(limit) => limit,
+            None => self.max_message_size,
+        }
+    }
+
+    /// The most frames of one message.
+    #[must_use]
+    pub const fn fragment_limit(&self) -> u32 {
+        self.max_fragments
+    }
+
+    /// See [`heartbeat`](Self::heartbeat).
+    #[must_use]
+    pub const fn heartbeat_interval(&self) -> Option<Duration> {
+        self.heartbeat
+    }
+
+    /// See [`close_timeout`](Self::close_timeout).
+    #[must_use]
+    pub const fn close_limit(&self) -> Duration {
+        self.close_timeout
+    }
+
+    /// See [`write_timeout`](Self::write_timeout).
+    #[must_use]
+    pub const fn write_limit(&self) -> Option<Duration> {
+        self.write_timeout
+    }
+
+    /// See [`inbound_bytes`](Self::inbound_bytes).
+    #[must_use]
+    pub const fn inbound_bound(&self) -> usize {
+        self.inbound_bytes
+    }
+
+    /// See [`outbound_bytes`](Self::outbound_bytes).
+    #[must_use]
+    pub const fn outbound_bound(&self) -> usize {
+        self.outbound_bytes
+    }
+
+    /// See [`origins`](Self::origins).
+    #[must_use]
+    pub const fn origin_policy(&self) -> &OriginPolicy {
+        &self.origins
+    }
+
+    /// What counts: those given, or the process's.
+    #[must_use]
+    pub fn counters(&self) -> Stats {
+        self.stats.clone().unwrap_or_else(Stats::global)
+    }
+}
+
+impl Default for WsConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_table() {
+        let config = WsConfig::new();
+        assert_eq!(config.message_limit(), 1_048_576);
+        assert_eq!(config.frame_limit(), 1_048_576);
+        assert_eq!(config.fragment_limit(), 131_072);
+        assert_eq!(config.heartbeat_interval(), Some(Duration::from_secs(30)));
+        assert_eq!(config.close_limit(), Duration::from_secs(5));
+        assert_eq!(config.write_limit(), Some(Duration::from_secs(30)));
+        assert_eq!(config.inbound_bound(), 65_536);
+        assert_eq!(config.outbound_bound(), 1_048_576);
+        assert_eq!(config.origin_policy(), &OriginPolicy::SameHost);
+    }
+
+    #[test]
+    fn the_frame_limit_follows_the_message_limit_until_it_is_set() {
+        let config = WsConfig::new().max_message_size(10);
+        assert_eq!(config.frame_limit(), 10);
+        let config = config.max_frame_size(5).max_message_size(20);
+        assert_eq!((config.message_limit(), config.frame_limit()), (20, 5));
+    }
+
+    #[test]
+    fn zero_is_an_error_that_names_the_setting() {
+        let zero = Duration::ZERO;
+        for (name, result) in [
+            ("max_message_size", WsConfig::new().try_max_message_size(0)),
+            ("max_frame_size", WsConfig::new().try_max_frame_size(0)),
+            ("max_fragments", WsConfig::new().try_max_fragments(0)),
+            ("heartbeat", WsConfig::new().try_heartbeat(zero)),
+            ("close_timeout", WsConfig::new().try_close_timeout(zero)),
+            ("write_timeout", WsConfig::new().try_write_timeout(zero)),
+            ("inbound_bytes", WsConfig::new().try_inbound_bytes(0)),
+            ("outbound_bytes", WsConfig::new().try_outbound_bytes(0)),
+        ] {
+            assert_eq!(result.unwrap_err(), ConfigError::Zero(name));
+        }
+        let config = WsConfig::new().try_heartbeat(None).unwrap();
+        assert_eq!(config.heartbeat_interval(), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "max_fragments must not be zero")]
+    fn a_constant_of_zero_panics_with_the_setting() {
+        let _ = WsConfig::new().max_fragments(0);
+    }
+
+    #[test]
+    #[should_panic(expected = "\"chat.example\" is not an origin")]
+    fn a_constant_that_is_no_origin_panics_with_it() {
+        let _ = WsConfig::new().allow_origin("chat.example");
+    }
+
+    #[test]
+    fn allowed_origins_add_up() {
+        let config = WsConfig::new()
+            .try_allow_origin("https://a.example")
+            .and_then(|config| config.try_allow_origin("https://b.example"))
+            .unwrap();
+        let policy = config.origin_policy();
+        assert!(policy.allows("https://a.example", "own"));
+        assert!(policy.allows("https://b.example", "own"));
+        assert!(!policy.allows("https://own", "own"));
+        assert!(config.try_allow_origin("null").is_err());
+    }
+}
