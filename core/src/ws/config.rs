@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::origin::{AllowedOrigin, OriginPolicy};
-use crate::Stats;
+use crate::{Drain, Stats};
 
 /// The settings of a socket.
 ///
@@ -17,6 +17,7 @@ use crate::Stats;
 /// | [`outbound_bytes`](Self::outbound_bytes) | 1 MiB |
 /// | [`origins`](Self::origins) | the request's own host |
 /// | [`stats`](Self::stats) | the process's |
+/// | [`drain`](Self::drain) | none |
 ///
 /// A zero limit or time-out would refuse every message or cut every socket. The
 /// plain methods are for constants and panic on it when the program starts; for
@@ -45,6 +46,7 @@ pub struct WsConfig {
     outbound_bytes: usize,
     origins: OriginPolicy,
     stats: Option<Stats>,
+    drain: Option<Drain>,
 }
 
 /// A setting that cannot be.
@@ -102,6 +104,7 @@ impl WsConfig {
             outbound_bytes: 1 << 20,
             origins: OriginPolicy::SameHost,
             stats: None,
+            drain: None,
         }
     }
 
@@ -235,6 +238,13 @@ impl WsConfig {
         self
     }
 
+    /// The drain that ends the sockets, and from whose start on upgrades are refused
+    /// with 503.
+    pub fn drain(mut self, drain: Drain) -> Self {
+        self.drain = Some(drain);
+        self
+    }
+
     /// The largest message, in bytes.
     #[must_use]
     pub const fn message_limit(&self) -> usize {
@@ -290,6 +300,12 @@ impl WsConfig {
     #[must_use]
     pub const fn origin_policy(&self) -> &OriginPolicy {
         &self.origins
+    }
+
+    /// See [`drain`](Self::drain).
+    #[must_use]
+    pub const fn drain_handle(&self) -> Option<&Drain> {
+        self.drain.as_ref()
     }
 
     /// What counts: those given, or the process's.

@@ -7,7 +7,7 @@ use super::{
     origin::OriginPolicy,
     service::{WsService, WsSettings},
 };
-use crate::Stats;
+use crate::{Drain, Stats};
 
 /// Gives the WebSockets below it their settings.
 ///
@@ -163,6 +163,11 @@ impl WsLayer {
     /// See [`WsConfig::stats`].
     pub fn stats(self, stats: Stats) -> Self {
         self.change(|config| config.stats(stats))
+    }
+
+    /// See [`WsConfig::drain`].
+    pub fn drain(self, drain: Drain) -> Self {
+        self.change(|config| config.drain(drain))
     }
 
     /// Turns the extended CONNECT of HTTP/2 (RFC 8441) into a GET of the same path,

@@ -86,3 +86,131 @@ where
         self.inner.call(request)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        future::{Ready, ready},
+    };
+
+    use http::{Version, header};
+    use hyper::ext::Protocol;
+    use tower_layer::Layer;
+
+    use super::*;
+    use crate::{
+        Stats,
+        ws::{WsLayer, handshake::check_parts},
+    };
+
+    /// Answers with the request, as the handler got it.
+    #[derive(Clone)]
+    struct Reflect;
+
+    impl Service<Request<()>> for Reflect {
+        type Response = Request<()>;
+        type Error = Infallible;
+        type Future = Ready<Result<Request<()>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<()>) -> Self::Future {
+            ready(Ok(request))
+        }
+    }
+
+    fn through<S>(mut service: S, request: Request<()>) -> Request<()>
+    where
+        S: Service<Request<()>, Future = Ready<Result<Request<()>, Infallible>>>,
+    {
+        service.call(request).into_inner().unwrap()
+    }
+
+    fn upgrade() -> Request<()> {
+        let request = Request::get("/").header(header::UPGRADE, "websocket");
+        request.body(()).unwrap()
+    }
+
+    fn connect(protocol: Option<&'static str>) -> Request<()> {
+        let mut request = Request::connect("https://a.example/chat")
+            .version(Version::HTTP_2)
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .body(())
+            .unwrap();
+        if let Some(name) = protocol {
+            request.extensions_mut().insert(Protocol::from_static(name));
+        }
+        request
+    }
+
+    #[test]
+    fn the_inner_layer_wins_whole() {
+        let outer = WsLayer::new().max_message_size(1).max_fragments(1);
+        let inner = WsLayer.max_message_size(2);
+        let seen = through(outer.layer(inner.layer(Reflect)), upgrade());
+        let settings = WsSettings::of(seen.extensions());
+        assert_eq!(settings.message_limit(), 2);
+        assert_eq!(settings.fragment_limit(), WsConfig::new().fragment_limit());
+    }
+
+    #[test]
+    fn builder_methods_leave_clones_alone() {
+        let first = WsLayer.max_message_size(1);
+        let second = first.clone().max_message_size(2).stats(Stats::new());
+        for (layer, limit) in [(first, 1), (second, 2), (WsLayer, 1 << 20)] {
+            let seen = through(layer.layer(Reflect), upgrade());
+            assert_eq!(WsSettings::of(seen.extensions()).message_limit(), limit);
+        }
+    }
+
+    #[test]
+    fn without_a_layer_the_defaults_count() {
+        let settings = WsSettings::of(&Extensions::new());
+        assert_eq!(settings.message_limit(), 1 << 20);
+    }
+
+    #[test]
+    fn an_ordinary_request_gets_nothing() {
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let request = Request::post("/").version(version).body(()).unwrap();
+            let seen = through(WsLayer.connect_as_get().layer(Reflect), request);
+            assert!(seen.extensions().is_empty(), "{version:?}");
+            assert_eq!(seen.method(), Method::POST);
+        }
+    }
+
+    #[test]
+    fn an_extended_connect_becomes_a_get_that_is_still_one() {
+        let layer = WsLayer.max_message_size(1).connect_as_get();
+        // As a router would have it: a layer of its own behind the rewriting one.
+        let inner = WsLayer.max_message_size(2);
+        let seen = through(
+            layer.layer(inner.layer(Reflect)),
+            connect(Some("websocket")),
+        );
+        assert_eq!(seen.method(), Method::GET);
+        let (parts, ()) = seen.into_parts();
+        let settings = WsSettings::of(&parts.extensions);
+        assert_eq!(settings.message_limit(), 2);
+        assert!(
+            check_parts(&parts, &settings)
+                .unwrap()
+                .is_extended_connect()
+        );
+    }
+
+    #[test]
+    fn a_connect_for_something_else_stays_one() {
+        for protocol in [None, Some("connect-udp")] {
+            let seen = through(WsLayer.connect_as_get().layer(Reflect), connect(protocol));
+            assert_eq!(seen.method(), Method::CONNECT);
+            let (parts, ()) = seen.into_parts();
+            assert!(check_parts(&parts, &WsConfig::new()).is_err());
+        }
+        let seen = through(WsLayer.layer(Reflect), connect(Some("websocket")));
+        assert_eq!(seen.method(), Method::CONNECT, "only where it is asked for");
+    }
+}

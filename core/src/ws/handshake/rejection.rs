@@ -1,6 +1,7 @@
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
 use super::request::HttpVersion;
+use crate::Draining;
 
 /// Why a request is not upgraded. Its `Display` is the body of the answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,11 +102,8 @@ pub enum UpgradeRejection {
         http: HttpVersion,
     },
     /// The server is draining.
-    #[error("the server is draining, come back later")]
-    Draining {
-        /// When to come back, told in whole seconds.
-        retry_after: Duration,
-    },
+    #[error(transparent)]
+    Draining(#[from] Draining),
 }
 
 /// The most characters of a peer's value that a refusal repeats.
@@ -156,7 +154,7 @@ impl UpgradeRejection {
             // RFC 9220 §3
             Self::UnsupportedProtocol { .. } => 501,
             Self::OriginNotAllowed { .. } => 403,
-            Self::Draining { .. } => 503,
+            Self::Draining(_) => 503,
         }
     }
 
@@ -168,7 +166,7 @@ impl UpgradeRejection {
             | Self::UnsupportedVersion { http, .. }
             | Self::NotUpgradable { http } => (http.has_upgrade_header(), false, None),
             Self::MethodNotAllowed { .. } => (false, true, None),
-            Self::Draining { retry_after } => (false, false, Some(*retry_after)),
+            Self::Draining(draining) => (false, false, Some(draining.retry_after())),
             Self::PlainConnect
             | Self::UnsupportedProtocol { .. }
             | Self::MissingConnectionUpgrade
@@ -188,10 +186,7 @@ impl UpgradeRejection {
             // RFC 9110 §7.8: who sends Upgrade names it in Connection.
             upgrade.then_some(("Connection", "Upgrade".into())),
             allow.then_some(("Allow", "GET".into())),
-            retry_after.map(|after| {
-                let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-                ("Retry-After", seconds.to_string().into())
-            }),
+            retry_after.map(|seconds| ("Retry-After", seconds.to_string().into())),
         ]
         .into_iter()
         .flatten()

@@ -1,10 +1,15 @@
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::ext::Protocol;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{parts::RewrittenConnect, *};
-use crate::ws::{OriginPolicy, WsConfig};
+use crate::{
+    Drain,
+    ws::{OriginPolicy, WsConfig},
+};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
@@ -310,20 +315,25 @@ fn a_subprotocol_that_was_not_offered_is_not_answered() {
     assert_eq!(names.len(), 3);
 }
 
-#[test]
-fn a_refusal_is_a_response() {
-    let rejection = UpgradeRejection::Draining {
-        retry_after: std::time::Duration::from_millis(1500),
-    };
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_a_response() {
+    let drain = Drain::new(Duration::from_secs(5)).retry_margin(Duration::ZERO);
+    drain.start();
+    let rejection = UpgradeRejection::from(drain.guard().unwrap_err());
     let response = Response::<String>::from(&rejection);
     assert_eq!(response.status(), 503);
-    assert_eq!(response.headers()["retry-after"], "2");
+    let seconds: u64 = response.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((5..=8).contains(&seconds), "{seconds}");
     assert_eq!(response.headers()["sec-websocket-version"], "13");
     assert_eq!(
         response.headers()["content-type"],
         "text/plain; charset=utf-8"
     );
-    assert_eq!(response.body(), "the server is draining, come back later");
+    assert_eq!(*response.body(), rejection.to_string());
     let method = UpgradeRejection::MethodNotAllowed {
         method: "PUT".to_owned(),
     };
