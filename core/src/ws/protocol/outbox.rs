@@ -95,13 +95,6 @@ impl Outbox {
         self.front.push_back(bytes);
     }
 
-    /// Forgets everything: the transport is gone.
-    pub(crate) fn clear(&mut self) {
-        self.front.clear();
-        self.front_len = 0;
-        self.tail.clear();
-    }
-
     /// Bytes of memory that an empty outbox holds on to.
     pub(crate) fn capacity(&self) -> usize {
         self.tail.capacity()
@@ -184,7 +177,7 @@ mod tests {
             let mut outbox = Outbox::default();
             let mut expected = Vec::new();
             for (index, (len, encoded)) in frames.into_iter().enumerate() {
-                let payload = Bytes::from(vec![index as u8; len]);
+                let payload = Bytes::from(vec![u8::try_from(index).unwrap(); len]);
                 let message = Message::Binary(payload.clone());
                 let frame = super::super::frame::server_frame(&message);
                 expected.extend_from_slice(&frame);

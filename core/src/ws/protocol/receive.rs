@@ -73,7 +73,7 @@ struct Payload {
     fin: bool,
     mask: [u8; 4],
     /// Bytes that have been taken, modulo four: where the mask stands.
-    phase: u8,
+    phase: usize,
     remaining: u64,
 }
 
@@ -148,7 +148,7 @@ impl Receiver {
                     let take = within(input.len(), payload.remaining);
                     let (now, rest) = input.split_at(take);
                     *input = rest;
-                    let (mask, phase) = (payload.mask, usize::from(payload.phase));
+                    let (mask, phase) = (payload.mask, payload.phase);
                     let assembly = self.assembly.get_or_insert_default();
                     let grow = within(GROWTH.max(assembly.bytes.len()), payload.remaining);
                     assembly.bytes.reserve(grow.max(take));
@@ -326,7 +326,7 @@ impl Receiver {
     ) -> Result<Option<Received>, ProtocolError> {
         if let (Cut::InData(payload), Some(assembly)) = (&self.cut, &mut self.assembly) {
             let start = assembly.bytes.len() - count;
-            let phase = usize::from(payload.phase);
+            let phase = payload.phase;
             mask::apply(&mut assembly.bytes[start..], payload.mask, phase);
         }
         self.took(count)
@@ -343,7 +343,7 @@ impl Receiver {
             utf8.push(&assembly.bytes[start..])?;
         }
         payload.remaining -= count as u64;
-        payload.phase = (payload.phase + (count & 3) as u8) & 3;
+        payload.phase = (payload.phase + count) & 3;
         if payload.remaining > 0 {
             return Ok(None);
         }

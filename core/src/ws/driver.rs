@@ -1,0 +1,304 @@
+//! The one poll that owns a connection: see `docs/driver.md`.
+
+mod ending;
+mod inbound;
+mod outbound;
+mod scratch;
+mod time;
+
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+
+use self::{ending::Phase, scratch::Scratch};
+use super::{
+    config::WsConfig,
+    error::{Error, HandlerError},
+    heartbeat::Heartbeat,
+    protocol::{Connection, Limits, Message, Outbox, Role, Text},
+    shared::Shared,
+    socket::WebSocket,
+    source::FrameSource,
+    transport::Transport,
+};
+use crate::{Stats, drain::DrainGuard};
+
+/// A driver yields to the scheduler after so many rounds …
+const MAX_ROUNDS: u32 = 32;
+/// … or so many bytes, read and written.
+const MAX_BYTES: usize = 256 * 1024;
+/// As much as is encoded ahead of the transport.
+const WRITE_AHEAD: usize = 64 * 1024;
+
+/// What a driver begins with, besides its transport and its handler.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The settings.
+    pub config: Arc<WsConfig>,
+    /// The negotiated subprotocol.
+    pub protocol: Option<Text>,
+    /// Bytes that came behind the handshake.
+    pub read_ahead: Bytes,
+    /// The drain that this socket counts for.
+    pub guard: Option<DrainGuard>,
+    /// Which end this is.
+    pub role: Role,
+}
+
+pin_project! {
+    /// A connection's engine: a future that owns the transport and polls the
+    /// handler inside itself. It is spawned as a task of its own and completes
+    /// when the connection and the handler have ended.
+    ///
+    /// One turn: read what there is, give it to the handler, poll the handler
+    /// until it yields, write all that it said in one go.
+    pub struct Driver<T: Transport, F> {
+        #[pin]
+        handler: Option<F>,
+        engine: Engine<T>,
+        #[pin]
+        timer: Option<Sleep>,
+        // When the timer fires; it is set anew only to fire earlier.
+        armed: Option<Instant>,
+    }
+
+    impl<T: Transport, F> PinnedDrop for Driver<T, F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // The runtime drops us before our time, or a panic unwinds: the other
+            // halves learn it, and the handler goes first.
+            let dropped = catch_unwind(AssertUnwindSafe(|| this.handler.set(None)));
+            if dropped.is_err() {
+                this.engine.stats.counters().panics.fetch_add(1, Relaxed);
+            }
+            this.engine.die(&Error::PeerGone);
+        }
+    }
+}
+
+/// All of a driver but the handler and the timer.
+struct Engine<T> {
+    shared: Arc<Shared>,
+    /// Fires into `shared`: the handler is polled only then.
+    handler_waker: Waker,
+    connection: Connection,
+    /// Accepted by `send` and not yet encoded.
+    queue: std::collections::VecDeque<Message>,
+    queue_weight: usize,
+    /// Encoded and not yet written; kept only while it is not empty.
+    out: Option<Box<Outbox>>,
+    /// Received and not yet parsed: what came with the handshake, or what the
+    /// inbox had no room for.
+    read_ahead: Bytes,
+    sources: Vec<Box<dyn FrameSource>>,
+    transport: Option<T>,
+    phase: Phase,
+    /// The handler has had its turn: the close frame may go out.
+    may_say_close: bool,
+    /// The peer sends no more: nothing to linger for.
+    peer_ended: bool,
+    /// No room in the inbox when it was last filled.
+    inbox_full: bool,
+    heartbeat: Option<Heartbeat>,
+    /// Since when the transport takes nothing, and what its kernel held then.
+    blocked: Option<(Instant, Option<usize>)>,
+    config: Arc<WsConfig>,
+    stats: Stats,
+    /// What of `stats.buffered_bytes` is ours.
+    buffered: usize,
+    guard: Option<DrainGuard>,
+    drain_at: Option<Instant>,
+    now: Instant,
+}
+
+impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
+    /// A driver for `transport`, whose handler is what `handler` makes of the
+    /// socket. Its time-outs use tokio's clock: it is made and polled inside a
+    /// runtime.
+    pub fn new(transport: T, accepted: Accepted, handler: impl FnOnce(WebSocket) -> F) -> Self {
+        let Accepted {
+            config,
+            protocol,
+            read_ahead,
+            guard,
+            role,
+        } = accepted;
+        let now = Instant::now();
+        let stats = config.counters();
+        stats.counters().upgrades.fetch_add(1, Relaxed);
+        stats.counters().websockets.fetch_add(1, Relaxed);
+        let shared = Arc::new(Shared::new(
+            protocol,
+            config.inbound_bound(),
+            config.outbound_bound(),
+        ));
+        let limits = Limits {
+            max_frame_size: config.frame_limit(),
+            max_message_size: config.message_limit(),
+            max_fragments: config.fragment_limit(),
+        };
+        let engine = Engine {
+            handler_waker: Waker::from(Arc::clone(&shared)),
+            connection: Connection::new(role, limits),
+            queue: std::collections::VecDeque::new(),
+            queue_weight: 0,
+            out: None,
+            read_ahead,
+            sources: Vec::new(),
+            transport: Some(transport),
+            phase: Phase::Open,
+            may_say_close: false,
+            peer_ended: false,
+            inbox_full: false,
+            heartbeat: config
+                .heartbeat_interval()
+                .map(|interval| Heartbeat::new(interval, now)),
+            blocked: None,
+            stats,
+            config,
+            buffered: 0,
+            guard,
+            drain_at: None,
+            now,
+            shared: Arc::clone(&shared),
+        };
+        Self {
+            handler: Some(handler(WebSocket::new(shared))),
+            engine,
+            timer: None,
+            armed: None,
+        }
+    }
+}
+
+impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Future for Driver<T, F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let engine = this.engine;
+        let mut scratch = Scratch::take();
+        engine.wake_up(&mut scratch);
+        engine.watch_drain(cx);
+        let mut bytes = 0;
+        for round in 1..=MAX_ROUNDS {
+            let read = engine.read(cx, &mut scratch);
+            if engine.drain_is_due() && (read == 0 || round == MAX_ROUNDS) {
+                engine.begin_drain();
+            }
+            if engine.shared.take_handler_woken() {
+                poll_handler(this.handler.as_mut(), engine);
+                if !tokio::task::coop::has_budget_remaining() {
+                    // It did not yield by its own will: what it waits for may be
+                    // there, and tokio wakes it only after this poll.
+                    engine.shared.lock().handler_woken = true;
+                }
+            }
+            engine.take_told(&mut scratch);
+            engine.end_when_due(this.handler.is_some());
+            let written = engine.write(cx, &mut scratch);
+            engine.check_time(this.handler.is_some(), &mut scratch);
+            if matches!(engine.phase, Phase::Abandoned) {
+                drop_handler(this.handler.as_mut(), engine);
+            }
+            let handler = this.handler.is_some();
+            if engine.is_dead() && !handler {
+                scratch.give_back();
+                return Poll::Ready(());
+            }
+            bytes += read + written;
+            // Without budget the handler finds nothing ready: another poll of
+            // this task gives it a new one.
+            if bytes > MAX_BYTES || !tokio::task::coop::has_budget_remaining() {
+                break;
+            }
+            if read == 0
+                && engine.arm(this.timer.as_mut(), this.armed, handler, cx)
+                && engine.park(cx.waker(), handler, &mut scratch)
+            {
+                scratch.give_back();
+                return Poll::Pending;
+            }
+        }
+        engine.settle();
+        scratch.give_back();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Polls the handler once; a panic and an error end the socket with 1011.
+fn poll_handler<T: Transport, F: Future<Output = Result<(), HandlerError>>>(
+    mut handler: Pin<&mut Option<F>>,
+    engine: &mut Engine<T>,
+) {
+    let Some(future) = handler.as_mut().as_pin_mut() else {
+        return;
+    };
+    let waker = engine.handler_waker.clone();
+    let mut cx = Context::from_waker(&waker);
+    let result = match catch_unwind(AssertUnwindSafe(|| future.poll(&mut cx))) {
+        Ok(Poll::Pending) => return,
+        Ok(Poll::Ready(result)) => Ok(result),
+        Err(panic) => Err(panic),
+    };
+    drop_handler(handler, engine);
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => engine.handler_failed(&error),
+        Err(panic) => engine.handler_panicked(panic.as_ref()),
+    }
+}
+
+fn drop_handler<T: Transport, F>(mut handler: Pin<&mut Option<F>>, engine: &mut Engine<T>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler.set(None))) {
+        engine.handler_panicked(panic.as_ref());
+    }
+}
+
+impl<T: Transport> Engine<T> {
+    fn is_dead(&self) -> bool {
+        self.transport.is_none()
+    }
+
+    fn handler_failed(&mut self, error: &HandlerError) {
+        if error.is_end() {
+            return;
+        }
+        tracing::debug!(%error, code = %error.close_code(), "WebSocket handler failed");
+        self.fail(error.close_code());
+    }
+
+    fn handler_panicked(&mut self, panic: &(dyn Any + Send)) {
+        let message = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("a value of another type");
+        tracing::error!(panic = message, "WebSocket handler panicked");
+        self.stats.counters().panics.fetch_add(1, Relaxed);
+        self.fail(super::protocol::CloseCode::INTERNAL_ERROR);
+    }
+}
+
+impl<T: Transport, F> fmt::Debug for Driver<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("phase", &self.engine.phase)
+            .field("shared", &self.engine.shared)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

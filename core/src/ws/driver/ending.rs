@@ -1,0 +1,385 @@
+//! How a connection ends; the table of it is in `docs/driver.md`.
+
+use std::{mem, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use tokio::time::Instant;
+
+use super::Engine;
+use crate::ws::{
+    error::Error,
+    protocol::{CloseCode, CloseFrame, ProtocolError, Text},
+    transport::Transport,
+};
+
+/// How long a handler may run on when its connection has ended.
+const GRACE: Duration = Duration::from_secs(30);
+/// What a close in a drain leaves of the deadline for the process to end in.
+const DRAIN_MARGIN: Duration = Duration::from_millis(250);
+
+/// Where a connection stands.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// As ever.
+    Open,
+    /// The drain came: the handler answers what was received, and no more is read.
+    Draining { until: Instant },
+    /// What was accepted goes out, then the close frame; then the peer's is awaited.
+    Closing(Closing),
+    /// All is said: our direction is to end.
+    ShutDown { until: Instant },
+    /// It has ended; what still comes is read and thrown away, so that no reset
+    /// destroys our close frame on its way.
+    Lingering { until: Instant },
+    /// The transport is gone, the handler runs on.
+    Dead { until: Instant },
+    /// The handler ran on for too long and is to be dropped.
+    Abandoned,
+}
+
+#[derive(Debug)]
+pub(super) struct Closing {
+    wire: Wire,
+    until: Instant,
+    /// The peer's bytes can no longer be understood.
+    breached: bool,
+    /// The peer sends no more.
+    read_all: bool,
+}
+
+/// What goes out behind what was accepted.
+#[derive(Debug)]
+enum Wire {
+    /// Our own close frame.
+    Close(CloseFrame),
+    /// The answer to the peer's.
+    Answer(Option<CloseCode>),
+    /// None: the peer ended the connection without one.
+    Nothing,
+}
+
+impl Phase {
+    /// What comes in is of no use any more.
+    pub(super) const fn discards(&self) -> bool {
+        match self {
+            Self::Open | Self::Draining { .. } => false,
+            Self::Closing(closing) => closing.breached,
+            Self::ShutDown { .. }
+            | Self::Lingering { .. }
+            | Self::Dead { .. }
+            | Self::Abandoned => true,
+        }
+    }
+
+    /// Nothing more is to be read.
+    pub(super) const fn has_read_all(&self) -> bool {
+        match self {
+            Self::Draining { .. } => true,
+            Self::Closing(closing) => closing.read_all,
+            _ => false,
+        }
+    }
+
+    pub(super) const fn read_all(&mut self) {
+        if let Self::Closing(closing) = self {
+            closing.read_all = true;
+        }
+    }
+
+    pub(super) const fn until(&self) -> Option<Instant> {
+        match self {
+            Self::Open | Self::Abandoned => None,
+            Self::Closing(closing) => Some(closing.until),
+            Self::Draining { until }
+            | Self::ShutDown { until }
+            | Self::Lingering { until }
+            | Self::Dead { until } => Some(*until),
+        }
+    }
+
+    /// The handler still has a say.
+    pub(super) const fn is_live(&self) -> bool {
+        matches!(self, Self::Open | Self::Draining { .. })
+    }
+}
+
+impl<T: Transport> Engine<T> {
+    /// When a close that begins now has to be done.
+    fn close_by(&self) -> Instant {
+        let by = self.now + self.config.close_limit();
+        match self.drain_end() {
+            Some(end) => by.min(end),
+            None => by,
+        }
+    }
+
+    /// When, in a drain, what is not done is cut.
+    pub(super) fn drain_end(&self) -> Option<Instant> {
+        let deadline = self.guard.as_ref()?.deadline()?;
+        Some(deadline.checked_sub(DRAIN_MARGIN).unwrap_or(deadline))
+    }
+
+    /// The peer takes what stands in front of our close frame: it has the whole
+    /// close time-out again, unless a drain ends.
+    pub(super) fn prolong_close(&mut self) {
+        let by = self.close_by();
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.until = by;
+        }
+    }
+
+    fn begin_closing(&mut self, wire: Wire) {
+        self.phase = Phase::Closing(Closing {
+            wire,
+            until: self.close_by(),
+            breached: false,
+            read_all: false,
+        });
+    }
+
+    /// A handle asked to close, or the last one was dropped.
+    pub(super) fn close(&mut self, frame: CloseFrame) {
+        if self.phase.is_live() {
+            self.begin_closing(Wire::Close(frame));
+        }
+    }
+
+    /// The last handle was dropped: 1000, or in a drain the drain's code.
+    pub(super) fn orphaned(&mut self) {
+        let code = match (&self.phase, &self.guard) {
+            (Phase::Draining { .. }, Some(guard)) => guard.close_code(),
+            _ => CloseCode::NORMAL,
+        };
+        self.close(CloseFrame::new(code, Text::default()));
+    }
+
+    /// The handler failed: nothing it has not received reaches it any more.
+    pub(super) fn fail(&mut self, code: CloseCode) {
+        if !self.phase.is_live() {
+            return;
+        }
+        let frame = CloseFrame::new(code, Text::default());
+        self.end_handles(&Error::closed(Some(&frame)));
+        self.begin_closing(Wire::Close(frame));
+    }
+
+    /// Closed for overload: what is queued and not begun is discarded.
+    pub(super) fn overloaded(&mut self, frame: CloseFrame) {
+        if !self.phase.is_live() {
+            return;
+        }
+        let discarded = self.end_handles(&Error::closed(Some(&frame)));
+        drop(discarded);
+        self.queue.clear();
+        self.queue_weight = 0;
+        self.begin_closing(Wire::Close(frame));
+    }
+
+    /// Ends both directions for the handles, and takes what they had queued
+    /// out of the way where that is to be discarded.
+    fn end_handles(&mut self, end: &Error) -> Vec<std::task::Waker> {
+        let mut state = self.shared.lock();
+        state.receive_end.get_or_insert_with(|| Err(end.clone()));
+        state.send_end.get_or_insert_with(|| end.clone());
+        let waiting = self.shared.take_waiting(&mut state);
+        let receiving = state.take_receiving();
+        drop(state);
+        let wakers: Vec<_> = receiving
+            .into_iter()
+            .chain(waiting.into_iter().map(|(_, waker)| waker))
+            .collect();
+        for waker in &wakers {
+            waker.wake_by_ref();
+        }
+        wakers
+    }
+
+    pub(super) fn peer_closed(&mut self, frame: Option<CloseFrame>) {
+        if self.phase.is_live() {
+            self.begin_closing(Wire::Answer(frame.map(|frame| frame.code)));
+        }
+    }
+
+    pub(super) fn breached(&mut self, breach: ProtocolError) {
+        if self.phase.is_live() {
+            let reason = breach.to_string();
+            self.begin_closing(Wire::Close(CloseFrame::new(breach.close_code(), reason)));
+        }
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.breached = true;
+        }
+    }
+
+    /// The peer ended its direction without a close frame. Ours may still be
+    /// read, so what the handler says to what it received goes out.
+    pub(super) fn peer_gone(&mut self) {
+        let mut state = self.shared.lock();
+        state.receive_end.get_or_insert(Err(Error::PeerGone));
+        let receiving = state.take_receiving();
+        drop(state);
+        if let Some(waker) = receiving {
+            waker.wake();
+        }
+        if self.phase.is_live() {
+            self.begin_closing(Wire::Nothing);
+        }
+        self.phase.read_all();
+    }
+
+    /// The drain's moment has come, and what was there has been read.
+    pub(super) fn begin_drain(&mut self) {
+        self.drain_at = None;
+        let Some(until) = self.drain_end() else {
+            return;
+        };
+        if !matches!(self.phase, Phase::Open) {
+            return;
+        }
+        self.phase = Phase::Draining { until };
+        for source in &mut self.sources {
+            source.drain();
+        }
+        let mut state = self.shared.lock();
+        state.receive_end.get_or_insert(Ok(()));
+        let receiving = state.take_receiving();
+        drop(state);
+        if let Some(waker) = receiving {
+            waker.wake();
+        }
+    }
+
+    /// Goes on from one phase to the next, where what it waits for is there.
+    /// `handler` tells whether the handler lives.
+    pub(super) fn end_when_due(&mut self, handler: bool) {
+        if let Phase::Draining { .. } = self.phase
+            && self.sources.is_empty()
+        {
+            let state = self.shared.lock();
+            // It asked again behind the last message: it has answered them all.
+            let answered = state.end_seen || !state.receiver_lives;
+            drop(state);
+            if answered && let Some(guard) = &self.guard {
+                let frame = CloseFrame::new(guard.close_code(), "draining");
+                self.close(frame);
+            }
+        }
+        let Phase::Closing(closing) = &self.phase else {
+            return;
+        };
+        if self.connection.close_sent() {
+            return;
+        }
+        let state = self.shared.lock();
+        let yielded = match closing.wire {
+            Wire::Close(_) => true,
+            // The handler has had its turn, and said what it says to what it
+            // received; halves in other tasks are waited for.
+            Wire::Answer(_) | Wire::Nothing if handler => !state.handler_woken,
+            Wire::Answer(_) | Wire::Nothing => state.end_seen || state.handles == 0,
+        };
+        drop(state);
+        self.may_say_close = yielded;
+    }
+
+    /// Pushes the close frame, once everything in front of it is encoded.
+    pub(super) fn say_close(&mut self, out: &mut crate::ws::protocol::Outbox) {
+        let Phase::Closing(closing) = &mut self.phase else {
+            return;
+        };
+        if !self.may_say_close || self.connection.close_sent() {
+            return;
+        }
+        let end = match &closing.wire {
+            Wire::Close(frame) => {
+                self.connection.close(Some(frame), out);
+                Error::closed(Some(frame))
+            }
+            Wire::Answer(code) => {
+                self.connection.answer_close(*code, out);
+                let peer = self.shared.lock().peer_close.clone();
+                Error::closed(peer.as_ref())
+            }
+            Wire::Nothing => Error::PeerGone,
+        };
+        let mut state = self.shared.lock();
+        state.send_end.get_or_insert(end);
+        let waiting = self.shared.take_waiting(&mut state);
+        drop(state);
+        for (_, waker) in waiting {
+            waker.wake();
+        }
+    }
+
+    /// Whether everything was said: the close frame and what stood in front.
+    pub(super) const fn has_said_all(&self) -> bool {
+        let Phase::Closing(closing) = &self.phase else {
+            return false;
+        };
+        if !self.may_say_close {
+            return false;
+        }
+        match closing.wire {
+            Wire::Nothing => true,
+            Wire::Close(_) | Wire::Answer(_) => {
+                self.connection.close_sent()
+                    && (self.connection.close_received() || closing.breached || closing.read_all)
+            }
+        }
+    }
+
+    /// Our direction is to end: for the handles the socket is closed.
+    pub(super) fn shut_down(&mut self) {
+        let read_all = self.phase.has_read_all();
+        let until = self.phase.until().unwrap_or(self.now);
+        self.phase = Phase::ShutDown { until };
+        self.peer_ended = read_all;
+        self.finish(&Error::closed(None));
+    }
+
+    /// The connection broke.
+    pub(super) fn broken(&mut self) {
+        self.die(&Error::PeerGone);
+    }
+
+    /// Ends the connection with a reset.
+    pub(super) fn abort(&mut self, error: &Error) {
+        if let Some(transport) = &mut self.transport {
+            transport.abort();
+        }
+        self.die(error);
+    }
+
+    /// The transport is gone: the handles learn it, the handler runs on.
+    pub(super) fn die(&mut self, error: &Error) {
+        if self.transport.is_none() {
+            return;
+        }
+        self.finish(error);
+        self.out = None;
+        self.read_ahead = bytes::Bytes::new();
+        self.sources.clear();
+        self.transport = None;
+        self.blocked = None;
+        self.heartbeat = None;
+        self.phase = Phase::Dead {
+            until: self.now + GRACE,
+        };
+        let counters = self.stats.counters();
+        counters.websockets.fetch_sub(1, Relaxed);
+        counters
+            .buffered_bytes
+            .fetch_sub(mem::take(&mut self.buffered) as u64, Relaxed);
+    }
+
+    fn finish(&mut self, end: &Error) {
+        let mut state = self.shared.lock();
+        let (wakers, unsent) = state.finish(end);
+        let attached = mem::take(&mut state.attached);
+        drop(state);
+        drop((unsent, attached));
+        self.queue.clear();
+        self.queue_weight = 0;
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}

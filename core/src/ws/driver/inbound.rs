@@ -1,0 +1,248 @@
+//! Bytes become messages in the inbox.
+
+use std::{
+    mem,
+    sync::atomic::Ordering::Relaxed,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+
+use super::{
+    Engine,
+    ending::Phase,
+    scratch::{READ_SIZE, Scratch},
+};
+use crate::ws::{
+    error::Error,
+    protocol::{CloseFrame, Event, Outbox, ProtocolError},
+    shared::weight,
+    transport::{Received, Transport},
+};
+
+/// A payload that still lacks so much is read straight into its own buffer.
+const DIRECT: usize = 16 * 1024;
+
+/// How parsing ended, besides running out of bytes.
+enum End {
+    Close(Option<CloseFrame>),
+    Breach(ProtocolError),
+}
+
+impl<T: Transport> Engine<T> {
+    /// Reads once, and returns how many bytes it took; 0 where nothing could be
+    /// read now, with the read waker registered unless reading is not wanted.
+    pub(super) fn read(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> usize {
+        if !self.may_read() {
+            return 0;
+        }
+        if !self.read_ahead.is_empty() {
+            let bytes = mem::take(&mut self.read_ahead);
+            let len = bytes.len();
+            self.parse(&bytes, scratch);
+            return len;
+        }
+        let Some(transport) = &mut self.transport else {
+            return 0;
+        };
+        let discards = self.phase.discards();
+        let direct = if discards {
+            None
+        } else {
+            self.connection.direct(DIRECT)
+        };
+        let polled = match direct {
+            Some((buffer, max)) => (transport.poll_receive(cx, buffer, max), true),
+            None => {
+                let buffer = scratch.read_buffer();
+                (transport.poll_receive(cx, buffer, READ_SIZE), false)
+            }
+        };
+        match polled {
+            (Poll::Pending, _) => return 0,
+            (Poll::Ready(Err(error)), _) => {
+                tracing::debug!(%error, "WebSocket read failed");
+                self.broken();
+                return 0;
+            }
+            (Poll::Ready(Ok(Received::End)), _) => {
+                self.peer_ended();
+                // Not a byte, but something happened.
+                return 1;
+            }
+            (Poll::Ready(Ok(Received::Filled(count))), true) => {
+                self.heard();
+                self.parse_direct(count, scratch);
+                count
+            }
+            (Poll::Ready(Ok(Received::Filled(count))), false) => {
+                self.heard();
+                let bytes = mem::take(&mut scratch.read);
+                self.parse(&bytes, scratch);
+                scratch.read = bytes;
+                count
+            }
+            (Poll::Ready(Ok(Received::Chunk(chunk))), _) => {
+                self.heard();
+                self.parse(&chunk, scratch);
+                chunk.len().max(1)
+            }
+        }
+    }
+
+    /// Whether there is a use for more bytes now.
+    fn may_read(&mut self) -> bool {
+        if self.transport.is_none() || self.phase.has_read_all() {
+            return false;
+        }
+        if self.inbox_full && !self.phase.discards() {
+            self.inbox_full = self.shared.inbox_is_full();
+            match (&mut self.heartbeat, self.inbox_full) {
+                (Some(heartbeat), true) => heartbeat.pause(self.now),
+                (Some(heartbeat), false) => heartbeat.resume(self.now),
+                (None, _) => {}
+            }
+            // While closing, what nobody takes is thrown away: the peer's close
+            // frame stands behind it.
+            return !self.inbox_full || self.connection.close_sent();
+        }
+        true
+    }
+
+    fn heard(&mut self) {
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.received(self.now);
+        }
+    }
+
+    fn parse(&mut self, bytes: &[u8], scratch: &mut Scratch) {
+        if self.phase.discards() {
+            return;
+        }
+        let mut out = Self::take_out(&mut self.out, scratch);
+        let mut input = bytes;
+        let room = self.shared.inbox_room();
+        let mut taken = 0;
+        let end = loop {
+            match self.connection.receive(&mut input, &mut out) {
+                Ok(None) => break None,
+                Ok(Some(Event::Message(message))) => {
+                    taken += weight(&message);
+                    scratch.batch.push_back(message);
+                    if taken >= room {
+                        break None;
+                    }
+                }
+                Ok(Some(Event::Close(frame))) => break Some(End::Close(frame)),
+                Err(breach) => break Some(End::Breach(breach)),
+            }
+        };
+        if !input.is_empty() && end.is_none() {
+            // No more than one read: the rest waits for the handler.
+            self.read_ahead = Bytes::copy_from_slice(input);
+        }
+        Self::keep_out(&mut self.out, out, scratch);
+        self.deliver(taken, end, scratch);
+    }
+
+    fn parse_direct(&mut self, count: usize, scratch: &mut Scratch) {
+        let mut out = Self::take_out(&mut self.out, scratch);
+        let result = self.connection.direct_filled(count, &mut out);
+        Self::keep_out(&mut self.out, out, scratch);
+        let (taken, end) = match result {
+            Ok(Some(Event::Message(message))) => {
+                let taken = weight(&message);
+                scratch.batch.push_back(message);
+                (taken, None)
+            }
+            Ok(Some(Event::Close(frame))) => (0, Some(End::Close(frame))),
+            Ok(None) => return,
+            Err(breach) => (0, Some(End::Breach(breach))),
+        };
+        self.deliver(taken, end, scratch);
+    }
+
+    /// Puts the batch into the inbox, and the end behind it.
+    fn deliver(&mut self, taken: usize, end: Option<End>, scratch: &mut Scratch) {
+        let count = scratch.batch.len() as u64;
+        if count > 0 {
+            self.stats.counters().messages_in.fetch_add(count, Relaxed);
+        }
+        let mut state = self.shared.lock();
+        let wanted = state.receiver_lives && state.receive_end.is_none();
+        if !wanted {
+            // Nobody takes it: it is thrown away, whole.
+        } else if state.inbox.is_empty() {
+            mem::swap(&mut state.inbox, &mut scratch.batch);
+            state.inbox_weight = taken;
+        } else {
+            state.inbox.append(&mut scratch.batch);
+            state.inbox_weight += taken;
+        }
+        self.inbox_full = self.shared.is_full(&state);
+        if let Some(end) = &end
+            && state.receive_end.is_none()
+        {
+            state.receive_end = Some(match end {
+                End::Close(_) => Ok(()),
+                End::Breach(breach) => Err(Error::Protocol(*breach)),
+            });
+        }
+        if let Some(End::Close(frame)) = &end {
+            state.peer_close.clone_from(frame);
+        }
+        let receiving = if count > 0 || end.is_some() {
+            state.take_receiving()
+        } else {
+            None
+        };
+        drop(state);
+        scratch.batch.clear();
+        if let Some(waker) = receiving {
+            waker.wake();
+        }
+        match end {
+            None => {}
+            Some(End::Close(frame)) => self.peer_closed(frame),
+            Some(End::Breach(breach)) => {
+                tracing::debug!(error = %breach, "WebSocket peer broke the protocol");
+                self.breached(breach);
+            }
+        }
+    }
+
+    /// The peer sends no more.
+    fn peer_ended(&mut self) {
+        match self.phase {
+            Phase::Open | Phase::Draining { .. } | Phase::Closing(_) => {
+                if self.connection.close_received() {
+                    self.phase.read_all();
+                } else {
+                    self.peer_gone();
+                }
+            }
+            Phase::ShutDown { .. } | Phase::Lingering { .. } => self.die(&Error::PeerGone),
+            Phase::Dead { .. } | Phase::Abandoned => {}
+        }
+    }
+
+    /// The outbox to write to: what is left of the last turn, or a lent one.
+    pub(super) fn take_out(kept: &mut Option<Box<Outbox>>, scratch: &mut Scratch) -> Box<Outbox> {
+        kept.take()
+            .or_else(|| scratch.out.take())
+            .unwrap_or_default()
+    }
+
+    /// Keeps the outbox while there is something in it.
+    pub(super) fn keep_out(
+        kept: &mut Option<Box<Outbox>>,
+        out: Box<Outbox>,
+        scratch: &mut Scratch,
+    ) {
+        if out.has_remaining() {
+            *kept = Some(out);
+        } else {
+            scratch.out = Some(out);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What was said becomes bytes.
+
+use std::{
+    mem,
+    sync::atomic::Ordering::Relaxed,
+    task::{Context, Poll, Waker},
+};
+
+use super::{Engine, WRITE_AHEAD, ending::Phase, scratch::Scratch};
+use crate::ws::{
+    error::Error,
+    protocol::Outbox,
+    shared::{State, weight},
+    source::Forwarded,
+    transport::Transport,
+};
+
+/// How a write ended.
+enum Wrote {
+    All,
+    Blocked,
+    Broken,
+}
+
+impl<T: Transport> Engine<T> {
+    /// The driver begins a turn: whoever tells it something need not wake it.
+    pub(super) fn wake_up(&mut self, scratch: &mut Scratch) {
+        self.now = tokio::time::Instant::now();
+        let mut state = self.shared.lock();
+        state.stay_awake();
+        if state.queue.capacity() == 0 {
+            mem::swap(&mut state.queue, &mut scratch.queue);
+        }
+    }
+
+    /// Takes what the handles have said since.
+    pub(super) fn take_told(&mut self, scratch: &mut Scratch) {
+        let mut state = self.shared.lock();
+        state.changed = false;
+        if self.queue.is_empty() {
+            mem::swap(&mut self.queue, &mut state.queue);
+        } else {
+            self.queue.append(&mut state.queue);
+        }
+        self.queue_weight += mem::take(&mut state.queue_weight);
+        let close = state.close.take();
+        let orphaned = state.handles == 0;
+        let attached = mem::take(&mut state.attached);
+        drop(state);
+        if !attached.is_empty() && self.phase.is_live() {
+            self.sources.extend(attached);
+        }
+        match close {
+            Some(frame) => self.close(frame),
+            None if orphaned && self.phase.is_live() => self.orphaned(),
+            None => {}
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 0 {
+            scratch.queue = mem::take(&mut self.queue);
+        }
+    }
+
+    /// Writes what there is, and returns how many bytes the transport took.
+    pub(super) fn write(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> usize {
+        if self.transport.is_none() {
+            return 0;
+        }
+        let mut out = Self::take_out(&mut self.out, scratch);
+        let mut written = 0;
+        let wrote = loop {
+            self.fill(cx, &mut out);
+            if out.is_empty() {
+                break Wrote::All;
+            }
+            match self.write_once(cx, &mut out) {
+                Ok(count) => {
+                    written += count;
+                    self.prolong_close();
+                    if written > super::MAX_BYTES {
+                        // The rest after others had their turn.
+                        cx.waker().wake_by_ref();
+                        break Wrote::Blocked;
+                    }
+                }
+                Err(wrote) => break wrote,
+            }
+        };
+        Self::keep_out(&mut self.out, out, scratch);
+        match wrote {
+            Wrote::All => {
+                self.blocked = None;
+                self.after_all_is_written(cx);
+            }
+            Wrote::Blocked => {}
+            Wrote::Broken => self.broken(),
+        }
+        written
+    }
+
+    fn write_once(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<usize, Wrote> {
+        let Some(transport) = &mut self.transport else {
+            return Err(Wrote::Broken);
+        };
+        match transport.poll_send(cx, out) {
+            Poll::Ready(Ok(count)) => {
+                self.blocked = None;
+                if let Some(heartbeat) = &mut self.heartbeat {
+                    heartbeat.sent(self.now);
+                }
+                Ok(count)
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "WebSocket write failed");
+                Err(Wrote::Broken)
+            }
+            Poll::Pending => {
+                let unsent = transport.unsent();
+                self.blocked.get_or_insert((self.now, unsent));
+                Err(Wrote::Blocked)
+            }
+        }
+    }
+
+    /// Encodes ahead of the transport: what the handler said first, then what
+    /// the sources have, then the close frame.
+    fn fill(&mut self, cx: &mut Context<'_>, out: &mut Outbox) {
+        let mut sent = 0;
+        while out.len() < WRITE_AHEAD {
+            let Some(message) = self.queue.pop_front() else {
+                break;
+            };
+            self.queue_weight -= weight(&message);
+            self.connection.send(message, out);
+            sent += 1;
+        }
+        if self.queue.is_empty() {
+            sent += self.poll_sources(cx, out);
+        }
+        if self.queue.is_empty() {
+            self.say_close(out);
+        }
+        if out.is_empty() {
+            self.connection.answer_ping(out);
+        }
+        if sent > 0 {
+            self.stats.counters().messages_out.fetch_add(sent, Relaxed);
+        }
+    }
+
+    fn poll_sources(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> u64 {
+        let mut sent = 0;
+        let mut index = 0;
+        while self.phase.is_live() && index < self.sources.len() && out.len() < WRITE_AHEAD {
+            match self.sources[index].poll_frame(cx) {
+                Poll::Ready(Some(Forwarded::Frame(frame))) => {
+                    self.connection.send_encoded(frame, out);
+                    sent += 1;
+                }
+                Poll::Ready(Some(Forwarded::Close(frame))) => self.overloaded(frame),
+                Poll::Ready(None) => {
+                    self.sources.remove(index);
+                    // In a drain the last source may have been waited for.
+                    self.shared.lock().changed = true;
+                }
+                Poll::Pending => index += 1,
+            }
+        }
+        sent
+    }
+
+    fn after_all_is_written(&mut self, cx: &mut Context<'_>) {
+        if self.has_said_all() && self.queue.is_empty() {
+            self.shut_down();
+        }
+        let Phase::ShutDown { until } = self.phase else {
+            return;
+        };
+        let Some(transport) = &mut self.transport else {
+            return;
+        };
+        match transport.poll_shutdown(cx) {
+            Poll::Ready(Ok(())) if self.peer_ended => self.die(&Error::PeerGone),
+            Poll::Ready(Ok(())) => {
+                self.phase = Phase::Lingering { until };
+                // The read's waker is registered by the next round.
+                self.shared.lock().changed = true;
+            }
+            Poll::Ready(Err(_)) => self.broken(),
+            Poll::Pending => {}
+        }
+    }
+
+    /// Tells the handles what is left of what they sent, and those who wait
+    /// that there is room; false where nobody waited and nothing was told in the
+    /// meantime.
+    pub(super) fn settle(&mut self) -> bool {
+        self.settle_then(|_, _| None)
+    }
+
+    /// Goes to sleep, unless something was told in the meantime.
+    pub(super) fn park(&mut self, waker: &Waker, handler: bool, scratch: &mut Scratch) -> bool {
+        !self.settle_then(|state, quiet| {
+            // An idle connection owns no queue.
+            if state.queue.is_empty() && state.queue.capacity() > 0 {
+                scratch.queue = mem::take(&mut state.queue);
+            }
+            if state.inbox.is_empty() && state.inbox.capacity() > 0 {
+                scratch.batch = mem::take(&mut state.inbox);
+            }
+            let sleeps = quiet && !(handler && state.handler_woken);
+            sleeps.then(|| state.park(waker))
+        })
+    }
+
+    /// Settles, and asks `sleep` under the same lock, which gives a waker to be
+    /// dropped; true where there is something to do.
+    fn settle_then(
+        &mut self,
+        sleep: impl FnOnce(&mut State, bool) -> Option<Option<Waker>>,
+    ) -> bool {
+        let unsent = self.queue_weight + self.out.as_ref().map_or(0, |out| out.len());
+        let mut state = self.shared.lock();
+        state.unsent = unsent;
+        let buffered = unsent + state.queue_weight;
+        let waiting = self.shared.take_waiting(&mut state);
+        let quiet = waiting.is_empty() && !state.changed;
+        let slept = sleep(&mut state, quiet);
+        drop(state);
+        self.count_buffered(buffered);
+        for (_, waker) in waiting {
+            waker.wake();
+        }
+        slept.is_none()
+    }
+
+    fn count_buffered(&mut self, buffered: usize) {
+        let gauge = &self.stats.counters().buffered_bytes;
+        if buffered > self.buffered {
+            gauge.fetch_add((buffered - self.buffered) as u64, Relaxed);
+        } else if buffered < self.buffered {
+            gauge.fetch_sub((self.buffered - buffered) as u64, Relaxed);
+        }
+        self.buffered = buffered;
+    }
+}

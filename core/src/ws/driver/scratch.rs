@@ -1,0 +1,61 @@
+//! What a turn needs and an idle connection does not own: lent by the thread.
+
+use std::{cell::Cell, collections::VecDeque};
+
+use bytes::BytesMut;
+
+use crate::ws::protocol::{Message, Outbox};
+
+/// One read takes at most so much. More ruined messages of 16 KiB and won
+/// nothing for larger ones, which are read into their own buffer anyway.
+pub(crate) const READ_SIZE: usize = 64 * 1024;
+
+/// A queue that has grown past this is not kept for the next turn.
+const KEPT_MESSAGES: usize = 4096;
+/// Nor is an outbox past this.
+const KEPT_OUTBOX: usize = 256 * 1024;
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(crate) read: BytesMut,
+    /// Messages on their way to the inbox.
+    pub(crate) batch: VecDeque<Message>,
+    /// An empty queue that lends its memory.
+    pub(crate) queue: VecDeque<Message>,
+    pub(crate) out: Option<Box<Outbox>>,
+}
+
+impl Scratch {
+    /// The thread's own, or a new one where a driver is polled inside another's
+    /// handler.
+    pub(crate) fn take() -> Box<Self> {
+        SCRATCH
+            .try_with(Cell::take)
+            .ok()
+            .flatten()
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn give_back(mut self: Box<Self>) {
+        self.read.clear();
+        for queue in [&mut self.batch, &mut self.queue] {
+            if queue.capacity() > KEPT_MESSAGES {
+                *queue = VecDeque::new();
+            }
+        }
+        self.out.take_if(|out| out.capacity() > KEPT_OUTBOX);
+        // At the thread's end there is nothing to give it back to.
+        let _ = SCRATCH.try_with(|scratch| scratch.set(Some(self)));
+    }
+
+    /// The read buffer, empty and with room.
+    pub(crate) fn read_buffer(&mut self) -> &mut BytesMut {
+        self.read.clear();
+        self.read.reserve(READ_SIZE);
+        &mut self.read
+    }
+}

@@ -1,0 +1,436 @@
+//! The table of a connection's ends.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep},
+};
+
+use super::peer::{Peer, config, serve, serve_with};
+use crate::{
+    drain::Drain,
+    ws::{CloseCode, Error, HandlerError, Message, ProtocolError, WebSocket, protocol::Event},
+};
+
+async fn echo(mut socket: WebSocket) -> Result<(), HandlerError> {
+    while let Some(message) = socket.recv().await? {
+        socket.send(message).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn echo_of_all_sizes() {
+    let mut peer = serve(config(), echo);
+    for len in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
+        let message = Message::binary(vec![7; len]);
+        peer.io_echo(message).await;
+    }
+    peer.io_echo(Message::text("κόσμε")).await;
+    peer.close(CloseCode::NORMAL).await;
+    assert_eq!(peer.closed().await, 1000);
+    let stats = peer.stats.clone();
+    peer.finished().await;
+    let stats = stats.snapshot();
+    assert_eq!((stats.messages_in_total, stats.messages_out_total), (8, 8));
+    assert_eq!((stats.websockets, stats.upgrades_total), (0, 1));
+    assert_eq!(stats.buffered_bytes, 0);
+}
+
+impl Peer {
+    async fn io_echo(&mut self, message: Message) {
+        let frames = Self::frames([message.clone()]);
+        // Both directions at once: the pipe is smaller than the message.
+        let (mut read, mut write) = tokio::io::split(&mut self.io);
+        let (_, echoed) = tokio::join!(
+            async {
+                tokio::io::AsyncWriteExt::write_all(&mut write, &frames)
+                    .await
+                    .unwrap()
+            },
+            async {
+                let want = crate::ws::protocol::server_frame(&message);
+                let mut got = vec![0; want.len()];
+                tokio::io::AsyncReadExt::read_exact(&mut read, &mut got)
+                    .await
+                    .unwrap();
+                assert!(got == want, "the echo of {} bytes differs", message.len());
+            }
+        );
+        let () = echoed;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_returns_closes_with_1000_behind_what_it_sent() {
+    let mut peer = serve(config(), async |mut socket: WebSocket| {
+        for number in 0..100 {
+            socket.send(number.to_string()).await?;
+        }
+        Ok(())
+    });
+    for number in 0..100 {
+        assert_eq!(peer.text().await, number.to_string());
+    }
+    assert_eq!(peer.closed().await, 1000);
+    peer.finished().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_wins_over_the_1000_of_a_return() {
+    let mut peer = serve(config(), async |mut socket: WebSocket| {
+        socket.send("last").await?;
+        socket
+            .close(CloseCode::new(4001).unwrap(), "because")
+            .await?;
+        assert!(matches!(
+            socket.send("late").await,
+            Err(Error::Closed { code: Some(code), .. }) if code.get() == 4001
+        ));
+        Ok(())
+    });
+    assert_eq!(peer.text().await, "last");
+    assert_eq!(peer.closed().await, 4001);
+    peer.finished().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_our_close_messages_are_received_until_the_peers() {
+    let (sender, received) = oneshot::channel();
+    let mut peer = serve(config(), async move |mut socket: WebSocket| {
+        socket.close(CloseCode::NORMAL, "").await?;
+        let first = socket.recv().await?;
+        let end = socket.recv().await;
+        sender.send((first, end, socket.close_frame())).unwrap();
+        Ok(())
+    });
+    assert!(matches!(peer.event().await, Some(Event::Close(_))));
+    peer.send("crossed").await;
+    peer.close(CloseCode::NORMAL).await;
+    let (first, end, frame) = received.await.unwrap();
+    assert_eq!(first, Some(Message::text("crossed")));
+    assert_eq!(end, Ok(None));
+    assert_eq!(frame.unwrap().reason, "bye");
+    peer.finished().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_1011_or_its_code_behind_what_was_sent() {
+    let mut peer = serve(config(), async |mut socket: WebSocket| {
+        socket.send("first").await?;
+        Err(HandlerError::message("broken"))
+    });
+    assert_eq!(peer.text().await, "first");
+    assert_eq!(peer.closed().await, 1011);
+
+    let mut peer = serve(config(), async |_socket: WebSocket| {
+        Err(HandlerError::message("no").with_code(CloseCode::FORBIDDEN))
+    });
+    assert_eq!(peer.closed().await, 3003);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_1011_and_other_halves_see_it() {
+    let (sender, seen) = oneshot::channel();
+    let mut peer = serve(config(), async move |socket: WebSocket| {
+        let (mut sending, mut receiving) = socket.split();
+        tokio::spawn(async move { sender.send(receiving.recv().await).unwrap() });
+        sending.send("before").await?;
+        panic!("on purpose");
+    });
+    assert_eq!(peer.text().await, "before");
+    assert_eq!(peer.closed().await, 1011);
+    assert!(matches!(
+        seen.await.unwrap(),
+        Err(Error::Closed {
+            code: Some(CloseCode::INTERNAL_ERROR),
+            ..
+        })
+    ));
+    assert_eq!(peer.stats.snapshot().panics_total, 1);
+    peer.finished().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_drop_is_caught_too() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("dropped");
+            }
+        }
+    }
+    let bomb = Bomb;
+    let mut peer = serve(config(), async move |socket: WebSocket| {
+        let _held = (bomb, socket);
+        Ok(())
+    });
+    assert_eq!(peer.closed().await, 1011);
+    assert_eq!(peer.stats.snapshot().panics_total, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_in_front_of_the_peers_close_are_answered() {
+    let mut peer = serve(config(), echo);
+    let frames = Peer::frames((0..500).map(|number| Message::from(number.to_string())));
+    peer.send_raw(&frames).await;
+    peer.close(CloseCode::GOING_AWAY).await;
+    for number in 0..500 {
+        assert_eq!(peer.text().await, number.to_string());
+    }
+    assert_eq!(peer.closed().await, 1001);
+    peer.finished().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_without_a_code_is_answered_without_one() {
+    let mut peer = serve(config(), echo);
+    peer.send_raw(&[0x88, 0x80, 1, 2, 3, 4]).await;
+    assert_eq!(peer.closed().await, 1005);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_in_front_of_a_breach_are_answered_and_the_handler_is_told() {
+    let (sender, seen) = oneshot::channel();
+    let mut peer = serve(config(), async move |mut socket: WebSocket| {
+        let end = loop {
+            match socket.recv().await {
+                Ok(Some(message)) => socket.send(message).await?,
+                end => break end,
+            }
+        };
+        sender.send(end).unwrap();
+        Ok(())
+    });
+    let mut wire = Peer::frames([Message::text("good")]).to_vec();
+    wire.extend([0xF1, 0x80, 0, 0, 0, 0]);
+    peer.send_raw(&wire).await;
+    assert_eq!(peer.text().await, "good");
+    assert_eq!(peer.closed().await, 1002);
+    let breach = ProtocolError::ReservedBit;
+    assert_eq!(seen.await.unwrap(), Err(Error::Protocol(breach)));
+    peer.finished().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_big_is_1009_from_the_header_on() {
+    let mut peer = serve(config().max_message_size(100), echo);
+    peer.send(Message::binary(vec![0; 100])).await;
+    assert_eq!(peer.message().await.len(), 100);
+    peer.send_raw(&[0x82, 0x80 | 101]).await;
+    // Not a byte of the payload, not even the mask.
+    peer.send_raw(&[0, 0, 0, 0]).await;
+    assert_eq!(peer.closed().await, 1009);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_ends_without_a_close_gets_what_was_said_to_it() {
+    let (sender, seen) = oneshot::channel();
+    let mut peer = serve(config(), async move |mut socket: WebSocket| {
+        let end = loop {
+            match socket.recv().await {
+                Ok(Some(message)) => socket.send(message).await?,
+                end => break end,
+            }
+        };
+        sender.send(end).unwrap();
+        Ok(())
+    });
+    peer.send("half").await;
+    peer.end().await;
+    assert_eq!(peer.text().await, "half");
+    assert_eq!(peer.event().await, None, "no close frame");
+    assert_eq!(seen.await.unwrap(), Err(Error::PeerGone));
+    peer.finished().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_peer_never_cancels_a_handler_and_grace_ends() {
+    let told = Arc::new(Notify::new());
+    let (sender, dropped) = oneshot::channel::<()>();
+    let notify = Arc::clone(&told);
+    let peer = serve(config(), async move |mut socket: WebSocket| {
+        let _until_dropped = sender;
+        assert_eq!(socket.recv().await, Err(Error::PeerGone));
+        notify.notify_one();
+        std::future::pending().await
+    });
+    let start = Instant::now();
+    let Peer {
+        io, driver, stats, ..
+    } = peer;
+    drop(io);
+    told.notified().await;
+    assert_eq!(stats.snapshot().websockets, 0);
+    assert!(dropped.await.is_err(), "the handler was dropped");
+    assert_eq!(start.elapsed().as_secs(), 30, "but not before its grace");
+    driver.await.unwrap();
+    assert_eq!(stats.snapshot().handlers_dropped_total, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_answer_our_close_is_reset_in_time() {
+    let mut peer = serve(
+        config().close_timeout(Duration::from_secs(2)),
+        async |_socket| Ok(()),
+    );
+    let start = Instant::now();
+    assert!(matches!(peer.event().await, Some(Event::Close(_))));
+    assert_eq!(peer.read_raw().await, None);
+    assert_eq!(start.elapsed().as_secs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_fails_both_ends_with_the_write_timeout() {
+    let (sender, seen) = oneshot::channel();
+    let config = config()
+        .write_timeout(Duration::from_secs(3))
+        .heartbeat(None)
+        .outbound_bytes(4096);
+    let peer = serve_with(
+        config,
+        None,
+        1024,
+        Bytes::new(),
+        async move |mut socket: WebSocket| {
+            let end = loop {
+                if let Err(end) = socket.send(vec![0; 1000]).await {
+                    break end;
+                }
+            };
+            sender.send((end, socket.recv().await)).unwrap();
+            Ok(())
+        },
+    );
+    let start = Instant::now();
+    let (sent, received) = seen.await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 3);
+    assert_eq!(sent, Error::WriteTimeout);
+    assert_eq!(received, Err(Error::WriteTimeout));
+    peer.finished().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_lives() {
+    let config = config()
+        .write_timeout(Duration::from_secs(3))
+        .outbound_bytes(4096);
+    let mut peer = serve_with(
+        config,
+        None,
+        1024,
+        Bytes::new(),
+        async |mut socket: WebSocket| {
+            for _ in 0..20 {
+                socket.send(vec![0; 1000]).await?;
+            }
+            Ok(())
+        },
+    );
+    for _ in 0..20 {
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(peer.message().await.len(), 1000);
+    }
+    assert_eq!(peer.closed().await, 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_gone_after_two_heartbeats() {
+    let (sender, seen) = oneshot::channel();
+    let mut peer = serve(config(), async move |mut socket: WebSocket| {
+        sender.send(socket.recv().await).unwrap();
+        Ok(())
+    });
+    let start = Instant::now();
+    let ping = peer.read_raw().await.unwrap();
+    assert_eq!(&ping[..], [0x89, 0], "a ping");
+    assert_eq!(start.elapsed().as_secs(), 30);
+    assert_eq!(peer.read_raw().await, None, "no close frame");
+    assert_eq!(start.elapsed().as_secs(), 60);
+    assert_eq!(seen.await.unwrap(), Err(Error::PeerGone));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_pings_lives() {
+    let mut peer = serve(config(), async |mut socket: WebSocket| {
+        sleep(Duration::from_secs(300)).await;
+        socket.send("still here").await?;
+        Ok(())
+    });
+    assert_eq!(peer.text().await, "still here");
+    assert_eq!(peer.closed().await, 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_is_slow_is_not_a_dead_peer() {
+    let config = config()
+        .heartbeat(Duration::from_millis(500))
+        .inbound_bytes(1000);
+    let mut peer = serve(config, async |mut socket: WebSocket| {
+        while let Some(message) = socket.recv().await? {
+            sleep(Duration::from_secs(2)).await;
+            socket.send(message.len().to_string()).await?;
+        }
+        Ok(())
+    });
+    // More than the inbox takes: reading stops, and with it the silence's clock.
+    let frames = Peer::frames((0..10).map(|_| Message::binary(vec![0; 500])));
+    peer.send_raw(&frames).await;
+    for _ in 0..10 {
+        assert_eq!(peer.text().await, "500");
+    }
+    peer.close(CloseCode::NORMAL).await;
+    assert_eq!(peer.closed().await, 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_drain_what_was_received_is_answered_then_1012() {
+    let drain = Drain::new(Duration::from_secs(5));
+    let mut peer = serve_with(
+        config(),
+        Some(&drain),
+        64 * 1024,
+        Bytes::new(),
+        async |mut socket: WebSocket| {
+            while let Some(message) = socket.recv().await? {
+                sleep(Duration::from_millis(100)).await;
+                socket.send(message).await?;
+            }
+            socket.send("goodbye").await?;
+            Ok(())
+        },
+    );
+    peer.send_raw(&Peer::frames(["a", "b", "c"].map(Message::from)))
+        .await;
+    drain.start();
+    for expected in ["a", "b", "c", "goodbye"] {
+        assert_eq!(peer.text().await, expected);
+    }
+    assert_eq!(peer.closed().await, 1012);
+    peer.finished().await;
+    let outcome = drain.run(drain.finished()).await;
+    assert!(outcome.is_clean());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_never_asks_again_is_cut_by_the_deadline() {
+    let drain = Drain::new(Duration::from_secs(5));
+    let mut peer = serve_with(
+        config(),
+        Some(&drain),
+        64 * 1024,
+        Bytes::new(),
+        async |mut socket: WebSocket| {
+            socket.send("busy").await?;
+            std::future::pending().await
+        },
+    );
+    assert_eq!(peer.text().await, "busy");
+    drain.start();
+    let start = Instant::now();
+    assert_eq!(peer.closed().await, 1012);
+    assert_eq!(start.elapsed().as_millis(), 4750);
+}

@@ -1,0 +1,146 @@
+//! All of a connection's deadlines, on one timer.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::Ordering::Relaxed,
+    task::{Context, Poll},
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{Engine, ending::Phase, scratch::Scratch};
+use crate::ws::{error::Error, heartbeat::Beat, protocol::CloseFrame, transport::Transport};
+
+impl<T: Transport> Engine<T> {
+    /// Asks whether a drain has begun, and when it is this socket's turn.
+    pub(super) fn watch_drain(&mut self, cx: &mut Context<'_>) {
+        if matches!(self.phase, Phase::Open)
+            && let Some(guard) = &mut self.guard
+            && let Poll::Ready(moment) = guard.poll_moment(cx)
+        {
+            self.drain_at = Some(moment);
+        }
+    }
+
+    pub(super) fn drain_is_due(&self) -> bool {
+        self.drain_at.is_some_and(|at| self.now >= at)
+    }
+
+    /// Does what is due. Called after reading, so that what lies in the socket
+    /// has counted as life.
+    pub(super) fn check_time(&mut self, handler: bool, scratch: &mut Scratch) {
+        let now = self.now;
+        if self.phase.is_live() {
+            match self.heartbeat.as_mut().map(|heartbeat| heartbeat.beat(now)) {
+                None | Some(Beat::Nothing) => {}
+                Some(Beat::Gone) => return self.abort(&Error::PeerGone),
+                Some(Beat::Ping) => {
+                    let mut out = Self::take_out(&mut self.out, scratch);
+                    self.connection.ping(&mut out);
+                    Self::keep_out(&mut self.out, out, scratch);
+                    self.shared.lock().changed = true;
+                }
+            }
+            if self
+                .write_deadline()
+                .is_some_and(|deadline| now >= deadline)
+            {
+                return self.abort(&Error::WriteTimeout);
+            }
+        }
+        if self.phase.until().is_none_or(|until| now < until) {
+            return;
+        }
+        match self.phase {
+            Phase::Open | Phase::Abandoned => {}
+            Phase::Draining { .. } => {
+                if let Some(guard) = &mut self.guard {
+                    if handler {
+                        guard.cut();
+                    }
+                    let frame = CloseFrame::new(guard.close_code(), "draining");
+                    self.close(frame);
+                    // What was said goes out; the handler has had its time.
+                    self.may_say_close = true;
+                    self.shared.lock().changed = true;
+                }
+            }
+            Phase::Closing(_) | Phase::ShutDown { .. } => self.abort(&Error::PeerGone),
+            Phase::Lingering { .. } => self.die(&Error::PeerGone),
+            Phase::Dead { .. } => {
+                if handler {
+                    tracing::debug!("WebSocket handler ran on after its connection and is dropped");
+                    let counters = self.stats.counters();
+                    counters.handlers_dropped.fetch_add(1, Relaxed);
+                }
+                self.phase = Phase::Abandoned;
+                self.shared.lock().changed = true;
+            }
+        }
+    }
+
+    /// When a transport that takes nothing is given up; a kernel that hands on
+    /// what it holds is progress.
+    fn write_deadline(&mut self) -> Option<Instant> {
+        let limit = self.config.write_limit()?;
+        let (since, held) = self.blocked.as_mut()?;
+        if self.now >= *since + limit {
+            let holds = self.transport.as_ref()?.unsent();
+            if holds < *held {
+                (*since, *held) = (self.now, holds);
+            }
+        }
+        Some(*since + limit)
+    }
+
+    fn next_deadline(&mut self, handler: bool) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Dead { .. } if !handler => None,
+            _ => self.phase.until(),
+        };
+        let live = if self.phase.is_live() {
+            let beat = self
+                .heartbeat
+                .as_ref()
+                .and_then(|heartbeat| heartbeat.deadline());
+            [beat, self.write_deadline(), self.drain_at]
+        } else {
+            [None; 3]
+        };
+        live.into_iter().flatten().chain(phase).min()
+    }
+
+    /// Sees to it that the next deadline polls us; false where it is here.
+    ///
+    /// A timer that would fire earlier than needed is left alone: most
+    /// deadlines move away with every message.
+    pub(super) fn arm(
+        &mut self,
+        mut timer: Pin<&mut Option<Sleep>>,
+        armed: &mut Option<Instant>,
+        handler: bool,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let Some(deadline) = self.next_deadline(handler) else {
+            return true;
+        };
+        if armed.is_none_or(|armed| deadline < armed || armed <= self.now) {
+            *armed = Some(deadline);
+            match timer.as_mut().as_pin_mut() {
+                Some(timer) => timer.reset(deadline),
+                None => timer.set(Some(sleep_until(deadline))),
+            }
+        }
+        let Some(timer) = timer.as_pin_mut() else {
+            return true;
+        };
+        let mut timer = tokio::task::coop::unconstrained(timer);
+        if Pin::new(&mut timer).poll(cx).is_pending() {
+            return true;
+        }
+        *armed = None;
+        self.now = self.now.max(Instant::now());
+        false
+    }
+}

@@ -1,0 +1,323 @@
+//! What a socket's handles and its driver share.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+};
+
+use super::{
+    error::Error,
+    protocol::{CloseFrame, Message, Text},
+    source::FrameSource,
+};
+
+/// What a queued message costs beside its payload.
+const MESSAGE_OVERHEAD: usize = size_of::<Message>();
+
+/// The memory that `message` is counted with while it waits.
+pub(crate) const fn weight(message: &Message) -> usize {
+    message.len() + MESSAGE_OVERHEAD
+}
+
+/// The state of one socket.
+///
+/// The lock is held for moves of data only: wakers, messages and user code are
+/// woken, dropped and called without it. It is the handler's waker too.
+pub(crate) struct Shared {
+    pub(crate) protocol: Option<Text>,
+    inbound_bound: usize,
+    outbound_bound: usize,
+    state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    /// Received and not yet taken.
+    pub(crate) inbox: VecDeque<Message>,
+    pub(crate) inbox_weight: usize,
+    /// Accepted by `send` and not yet taken by the driver.
+    pub(crate) queue: VecDeque<Message>,
+    pub(crate) queue_weight: usize,
+    /// What the driver has taken and the transport has not.
+    pub(crate) unsent: usize,
+    /// How `recv` ends behind the inbox, once that is known.
+    pub(crate) receive_end: Option<Result<(), Error>>,
+    /// Why nothing can be sent any more, once that is so.
+    pub(crate) send_end: Option<Error>,
+    /// The receiver was told the end, or asked again behind it.
+    pub(crate) end_seen: bool,
+    /// What a handle asked to close with.
+    pub(crate) close: Option<CloseFrame>,
+    pub(crate) peer_close: Option<CloseFrame>,
+    /// The socket is closed on the wire.
+    pub(crate) done: bool,
+    pub(crate) handles: u32,
+    pub(crate) receiver_lives: bool,
+    /// Sources that the driver has not taken over yet.
+    pub(crate) attached: Vec<Box<dyn FrameSource>>,
+    receiving: Option<Waker>,
+    /// Those who wait for room, or for the end: one slot a handle.
+    waiting: Vec<(u32, Waker)>,
+    next_id: u32,
+    pub(crate) handler_woken: bool,
+    /// Something was told that the driver has not looked at.
+    pub(crate) changed: bool,
+    driver: Option<Waker>,
+    parked: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(protocol: Option<Text>, inbound_bound: usize, outbound_bound: usize) -> Self {
+        Self {
+            protocol,
+            inbound_bound,
+            outbound_bound,
+            state: Mutex::new(State {
+                inbox: VecDeque::new(),
+                inbox_weight: 0,
+                queue: VecDeque::new(),
+                queue_weight: 0,
+                unsent: 0,
+                receive_end: None,
+                send_end: None,
+                end_seen: false,
+                close: None,
+                peer_close: None,
+                done: false,
+                handles: 0,
+                receiver_lives: true,
+                attached: Vec::new(),
+                receiving: None,
+                waiting: Vec::new(),
+                next_id: 0,
+                // The first poll is the driver's own doing.
+                handler_woken: true,
+                changed: false,
+                driver: None,
+                parked: false,
+            }),
+        }
+    }
+
+    /// Poison is ignored: no user code runs under the lock, so that a panic
+    /// leaves nothing half done.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much the inbox takes before reading stops.
+    pub(crate) fn inbox_room(&self) -> usize {
+        self.inbound_bound.saturating_sub(self.lock().inbox_weight)
+    }
+
+    pub(crate) const fn is_full(&self, state: &State) -> bool {
+        state.inbox_weight >= self.inbound_bound
+    }
+
+    pub(crate) fn inbox_is_full(&self) -> bool {
+        self.is_full(&self.lock())
+    }
+
+    /// Whether the handler is to be polled; asked, it is.
+    pub(crate) fn take_handler_woken(&self) -> bool {
+        mem::take(&mut self.lock().handler_woken)
+    }
+
+    /// Changes the state and wakes the driver, where it is asleep.
+    pub(crate) fn tell<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let driver = state.unpark();
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        result
+    }
+
+    pub(crate) fn poll_receive(&self, cx: &Context<'_>) -> Poll<Result<Option<Message>, Error>> {
+        let mut state = self.lock();
+        if let Some(message) = state.inbox.pop_front() {
+            let full = state.inbox_weight >= self.inbound_bound;
+            state.inbox_weight -= weight(&message);
+            let resumes = full && state.inbox_weight < self.inbound_bound;
+            let driver = resumes.then(|| state.unpark()).flatten();
+            drop(state);
+            if let Some(driver) = driver {
+                driver.wake();
+            }
+            return Poll::Ready(Ok(Some(message)));
+        }
+        if let Some(end) = state.receive_end.clone() {
+            let first = !mem::replace(&mut state.end_seen, true);
+            let driver = first.then(|| state.unpark()).flatten();
+            drop(state);
+            if let Some(driver) = driver {
+                driver.wake();
+            }
+            return Poll::Ready(end.map(|()| None));
+        }
+        let replaced = match &state.receiving {
+            Some(waker) if waker.will_wake(cx.waker()) => None,
+            _ => state.receiving.replace(cx.waker().clone()),
+        };
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Sends what `message` holds, once there is room: below the bound a
+    /// message is taken however large it is. With `None` it only waits for room.
+    pub(crate) fn poll_send(
+        &self,
+        id: &mut u32,
+        cx: &Context<'_>,
+        message: &mut Option<Message>,
+    ) -> Poll<Result<(), Error>> {
+        let mut state = self.lock();
+        if let Some(end) = &state.send_end {
+            return Poll::Ready(Err(end.clone()));
+        }
+        if state.queue_weight + state.unsent >= self.outbound_bound {
+            let replaced = state.wait(id, cx.waker());
+            drop(state);
+            drop(replaced);
+            return Poll::Pending;
+        }
+        if let Some(message) = message.take() {
+            state.push(message);
+        }
+        let driver = state.unpark();
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends without waiting for room, which a permit has given.
+    pub(crate) fn send_now(&self, message: Message) -> Result<(), Error> {
+        self.tell(|state| match &state.send_end {
+            Some(end) => Err(end.clone()),
+            None => {
+                state.push(message);
+                Ok(())
+            }
+        })
+    }
+
+    pub(crate) fn poll_closed(&self, id: &mut u32, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.done {
+            return Poll::Ready(());
+        }
+        let replaced = state.wait(id, cx.waker());
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Those who wait for room, where there is some now.
+    pub(crate) fn take_waiting(&self, state: &mut State) -> Vec<(u32, Waker)> {
+        if state.waiting.is_empty()
+            || (state.queue_weight + state.unsent >= self.outbound_bound
+                && state.send_end.is_none())
+        {
+            return Vec::new();
+        }
+        mem::take(&mut state.waiting)
+    }
+}
+
+impl State {
+    fn push(&mut self, message: Message) {
+        self.queue_weight += weight(&message);
+        self.queue.push_back(message);
+    }
+
+    /// Registers `waker` for handle `id`, and returns the one it replaces.
+    fn wait(&mut self, id: &mut u32, waker: &Waker) -> Option<Waker> {
+        if *id == 0 {
+            self.next_id += 1;
+            *id = self.next_id;
+        }
+        match self.waiting.iter_mut().find(|(of, _)| of == id) {
+            Some((_, known)) if known.will_wake(waker) => None,
+            Some((_, known)) => Some(mem::replace(known, waker.clone())),
+            None => {
+                self.waiting.push((*id, waker.clone()));
+                None
+            }
+        }
+    }
+
+    /// The driver's waker, where it sleeps; it is awake then.
+    pub(crate) fn unpark(&mut self) -> Option<Waker> {
+        self.changed = true;
+        if mem::take(&mut self.parked) {
+            self.driver.clone()
+        } else {
+            None
+        }
+    }
+
+    /// The driver goes to sleep; returns a waker that is to be dropped.
+    pub(crate) fn park(&mut self, waker: &Waker) -> Option<Waker> {
+        self.parked = true;
+        match &self.driver {
+            Some(known) if known.will_wake(waker) => None,
+            _ => self.driver.replace(waker.clone()),
+        }
+    }
+
+    /// The driver is awake by another's doing: nobody needs to wake it.
+    pub(crate) const fn stay_awake(&mut self) {
+        self.parked = false;
+    }
+
+    /// Who waits in `recv`.
+    pub(crate) const fn take_receiving(&mut self) -> Option<Waker> {
+        self.receiving.take()
+    }
+
+    /// Nothing more comes in or goes out: everyone is told, and what is left in
+    /// the queue is returned to be dropped without the lock.
+    pub(crate) fn finish(&mut self, end: &Error) -> (Vec<Waker>, VecDeque<Message>) {
+        self.done = true;
+        self.receive_end.get_or_insert_with(|| Err(end.clone()));
+        self.send_end.get_or_insert_with(|| end.clone());
+        self.queue_weight = 0;
+        self.unsent = 0;
+        let wakers = self
+            .receiving
+            .take()
+            .into_iter()
+            .chain(self.waiting.drain(..).map(|(_, waker)| waker))
+            .collect();
+        (wakers, mem::take(&mut self.queue))
+    }
+}
+
+/// The handler's waker: it is polled only when this has fired.
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.tell(|state| state.handler_woken = true);
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Shared")
+            .field("protocol", &self.protocol)
+            .field("received", &state.inbox.len())
+            .field("queued", &state.queue.len())
+            .field("done", &state.done)
+            .finish_non_exhaustive()
+    }
+}

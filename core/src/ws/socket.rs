@@ -1,0 +1,386 @@
+//! The user's end of a socket.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::{FusedStream, Stream};
+use futures_sink::Sink;
+
+use super::{
+    error::Error,
+    protocol::{CloseCode, CloseFrame, Message, Text},
+    shared::Shared,
+    source::FrameSource,
+};
+
+/// A WebSocket.
+///
+/// It is a small handle: bytes are read and written by a *driver* that polls the
+/// handler inside its own task, and writes all that it said in one go once it
+/// yields. So nobody flushes; pings are answered, heartbeats sent and closes
+/// shaken hands on without the handler.
+///
+/// The connection lives while this or a half of it lives. The last one dropped
+/// closes with 1000; a handler that fails or panics closes with 1011.
+///
+/// ```
+/// use towpath::ws::{HandlerError, WebSocket};
+///
+/// async fn echo(mut socket: WebSocket) -> Result<(), HandlerError> {
+///     while let Some(message) = socket.recv().await? {
+///         socket.send(message).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct WebSocket {
+    receiver: Receiver,
+    sender: Sender,
+}
+
+/// The half of a [`WebSocket`] that receives.
+#[derive(Debug)]
+pub struct Receiver {
+    shared: Arc<Shared>,
+    /// The stream has given its last item.
+    terminated: bool,
+}
+
+/// The half of a [`WebSocket`] that sends. Clones send to the same peer; what
+/// one sends keeps its order.
+#[derive(Debug)]
+pub struct Sender {
+    shared: Arc<Shared>,
+    /// The slot that this handle waits in; 0 before it has waited.
+    slot: u32,
+}
+
+impl WebSocket {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let sender = Sender::new(Arc::clone(&shared));
+        Self {
+            receiver: Receiver::new(shared),
+            sender,
+        }
+    }
+
+    /// The next message; `None` once the socket is closed in order: by the peer,
+    /// by this side, or by a drain.
+    ///
+    /// Cancel-safe: a dropped future has taken nothing.
+    ///
+    /// # Errors
+    /// How the socket ended, where that was not in order. What was received in
+    /// front of it is given first.
+    pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
+        self.receiver.recv().await
+    }
+
+    /// Sends a message: completes when it is in the bounded buffer to the peer,
+    /// in which it is taken whenever less than the bound waits, however large
+    /// it is; else it waits until the peer has taken some.
+    ///
+    /// Cancel-safe in that a message is either sent or not; where a dropped
+    /// future must not lose it, [`reserve`](Self::reserve) first.
+    ///
+    /// # Errors
+    /// Where the socket is closed or broken; the message is dropped then.
+    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
+        self.sender.send(message).await
+    }
+
+    /// Waits for room for one message. Cancel-safe.
+    ///
+    /// # Errors
+    /// Where the socket is closed or broken.
+    pub async fn reserve(&mut self) -> Result<Permit<'_>, Error> {
+        self.sender.reserve().await
+    }
+
+    /// Closes the socket behind what was sent: completes once that is accepted;
+    /// the driver waits for the peer's answer. Messages of the peer are received
+    /// until that. A second call changes nothing. A reason of more than 123
+    /// bytes is cut.
+    ///
+    /// # Errors
+    /// Where the socket is closed or broken already.
+    // It never waits; it is async so that it reads as `send` does.
+    #[expect(clippy::unused_async)]
+    pub async fn close(&mut self, code: CloseCode, reason: impl Into<Text>) -> Result<(), Error> {
+        self.sender.close_with(CloseFrame::new(code, reason))
+    }
+
+    /// Waits until the socket is closed: shaken hands on, or broken.
+    pub async fn closed(&mut self) {
+        self.sender.closed().await;
+    }
+
+    /// The negotiated subprotocol (RFC 6455 §1.9).
+    #[must_use]
+    pub fn protocol(&self) -> Option<&str> {
+        self.sender.protocol()
+    }
+
+    /// What the peer closed with, once its close frame with a code came.
+    #[must_use]
+    pub fn close_frame(&self) -> Option<CloseFrame> {
+        self.sender.close_frame()
+    }
+
+    /// Gives the driver a source of frames, sent beside what the handler sends
+    /// for as long as the socket lives.
+    pub fn attach(&mut self, source: impl FrameSource + 'static) {
+        self.sender.attach(source);
+    }
+
+    /// Both halves, to be used from different tasks.
+    #[must_use]
+    pub fn split(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// The sending half.
+    #[must_use]
+    pub const fn sender(&mut self) -> &mut Sender {
+        &mut self.sender
+    }
+}
+
+impl Receiver {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.lock().handles += 1;
+        Self {
+            shared,
+            terminated: false,
+        }
+    }
+
+    /// See [`WebSocket::recv`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
+        // A handler that always finds a message must let others run too.
+        let budget = ready!(tokio::task::coop::poll_proceed(cx));
+        let polled = self.shared.poll_receive(cx);
+        if polled.is_ready() {
+            budget.made_progress();
+        }
+        polled
+    }
+
+    /// What the peer closed with, once its close frame with a code came.
+    #[must_use]
+    pub fn close_frame(&self) -> Option<CloseFrame> {
+        self.shared.lock().peer_close.clone()
+    }
+}
+
+impl Sender {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.lock().handles += 1;
+        Self { shared, slot: 0 }
+    }
+
+    /// See [`WebSocket::send`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
+        let mut message = Some(message.into());
+        poll_fn(|cx| self.poll_send(cx, &mut message)).await
+    }
+
+    /// See [`WebSocket::reserve`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn reserve(&mut self) -> Result<Permit<'_>, Error> {
+        poll_fn(|cx| self.poll_send(cx, &mut None)).await?;
+        Ok(Permit(self))
+    }
+
+    /// See [`WebSocket::close`].
+    ///
+    /// # Errors
+    /// As there.
+    // It never waits; it is async so that it reads as `send` does.
+    #[expect(clippy::unused_async)]
+    pub async fn close(&mut self, code: CloseCode, reason: impl Into<Text>) -> Result<(), Error> {
+        self.close_with(CloseFrame::new(code, reason))
+    }
+
+    /// See [`WebSocket::closed`].
+    pub async fn closed(&mut self) {
+        poll_fn(|cx| self.shared.poll_closed(&mut self.slot, cx)).await;
+    }
+
+    /// See [`WebSocket::protocol`].
+    #[must_use]
+    pub fn protocol(&self) -> Option<&str> {
+        self.shared.protocol.as_deref()
+    }
+
+    /// See [`WebSocket::close_frame`].
+    #[must_use]
+    pub fn close_frame(&self) -> Option<CloseFrame> {
+        self.shared.lock().peer_close.clone()
+    }
+
+    /// See [`WebSocket::attach`].
+    pub fn attach(&mut self, source: impl FrameSource + 'static) {
+        let source = Box::new(source);
+        self.shared.tell(|state| state.attached.push(source));
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &mut Option<Message>,
+    ) -> Poll<Result<(), Error>> {
+        let budget = ready!(tokio::task::coop::poll_proceed(cx));
+        let polled = self.shared.poll_send(&mut self.slot, cx, message);
+        if polled.is_ready() {
+            budget.made_progress();
+        }
+        polled
+    }
+
+    fn close_with(&self, frame: CloseFrame) -> Result<(), Error> {
+        let (result, _dropped_unlocked) = self.shared.tell(|state| match &state.send_end {
+            Some(end) => (Err(end.clone()), Some(frame)),
+            None => {
+                // From here on `send` fails: what was accepted goes out first.
+                state.send_end = Some(Error::closed(Some(&frame)));
+                state.close = Some(frame);
+                (Ok(()), None)
+            }
+        });
+        result
+    }
+}
+
+impl Clone for Sender {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.shared))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.shared.tell(|state| state.handles -= 1);
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let unread = self.shared.tell(|state| {
+            state.handles -= 1;
+            state.receiver_lives = false;
+            state.inbox_weight = 0;
+            (std::mem::take(&mut state.inbox), state.take_receiving())
+        });
+        drop(unread);
+    }
+}
+
+/// Room for one message; see [`WebSocket::reserve`].
+#[derive(Debug)]
+#[must_use]
+pub struct Permit<'a>(&'a mut Sender);
+
+impl Permit<'_> {
+    /// Sends without waiting.
+    ///
+    /// # Errors
+    /// Where the socket was closed or broken since.
+    pub fn send(self, message: impl Into<Message>) -> Result<(), Error> {
+        self.0.shared.send_now(message.into())
+    }
+}
+
+impl Stream for Receiver {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.terminated {
+            return Poll::Ready(None);
+        }
+        let item = ready!(self.poll_recv(cx)).transpose();
+        self.terminated = !matches!(item, Some(Ok(_)));
+        Poll::Ready(item)
+    }
+}
+
+impl FusedStream for Receiver {
+    fn is_terminated(&self) -> bool {
+        self.terminated
+    }
+}
+
+/// Ready means room, as [`WebSocket::send`] has it; to flush is no more than
+/// that, since the driver writes by itself; to close is to close with 1000.
+impl Sink<Message> for Sender {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_send(cx, &mut None)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.shared.send_now(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Closed already is closed.
+        let _ = self.close_with(CloseFrame::new(CloseCode::NORMAL, Text::default()));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream for WebSocket {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.receiver).poll_next(cx)
+    }
+}
+
+impl FusedStream for WebSocket {
+    fn is_terminated(&self) -> bool {
+        self.receiver.terminated
+    }
+}
+
+impl Sink<Message> for WebSocket {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.sender).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        Pin::new(&mut self.sender).start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.sender).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.sender).poll_close(cx)
+    }
+}

@@ -1,0 +1,24 @@
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::protocol::CloseFrame;
+
+/// What a driver takes ready frames from, beside its handler: a subscription
+/// that is forwarded to a socket.
+pub trait FrameSource: Send {
+    /// The next frame; `None` once there will be no more.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Forwarded>>;
+
+    /// The drain has come: give what was published until now, then `None`.
+    fn drain(&mut self) {}
+}
+
+/// What a [`FrameSource`] gives.
+#[derive(Debug)]
+pub enum Forwarded {
+    /// A whole frame as a server sends it.
+    Frame(Bytes),
+    /// Close the socket; what is queued and not begun is discarded.
+    Close(CloseFrame),
+}

@@ -1,0 +1,198 @@
+//! What a driver reads from and writes to.
+
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::protocol::Outbox;
+
+/// What came of a read.
+#[derive(Debug)]
+pub enum Received {
+    /// The peer sends no more.
+    End,
+    /// So many bytes, more than none, were appended to the buffer.
+    Filled(usize),
+    /// Bytes that the transport owned already; the buffer is untouched.
+    Chunk(Bytes),
+}
+
+/// The way to the peer, below the driver: for those who write an extension
+/// crate for another framework.
+///
+/// A method that returns `Pending` has registered the context's waker.
+pub trait Transport {
+    /// Reads up to `max` bytes, appended to `into`, which has room for them, or
+    /// hands over a chunk of its own.
+    ///
+    /// # Errors
+    /// Where the connection is broken.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+        max: usize,
+    ) -> Poll<io::Result<Received>>;
+
+    /// Takes bytes off the front of `out`, at least one, and returns how many.
+    ///
+    /// # Errors
+    /// Where the connection is broken.
+    fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Poll<io::Result<usize>>;
+
+    /// Hands on what was sent, where it is buffered.
+    ///
+    /// # Errors
+    /// Where the connection is broken.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends our direction behind what was sent.
+    ///
+    /// # Errors
+    /// Where the connection is broken.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Breaks the connection at once: what was not delivered is not.
+    fn abort(&mut self);
+
+    /// Bytes that [`poll_send`](Self::poll_send) took and the peer's side has
+    /// not, where it can be told: the write time-out counts a fall as progress.
+    fn unsent(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// A transport over a TCP socket of its own.
+///
+/// The kernel is asked to take no more than 128 KiB that it has not sent, so
+/// that a slow peer is seen as it is: with an ordinary send buffer a socket
+/// became writable only after its peer had read more than a megabyte.
+#[derive(Debug)]
+pub struct TcpTransport(TcpStream);
+
+/// What the kernel holds unsent for a peer before the socket counts as full.
+const NOT_SENT_LOW_WATER: u32 = 128 * 1024;
+
+impl TcpTransport {
+    /// Takes over `stream` and sets what a WebSocket needs: no delay for small
+    /// segments, and the low-water mark of unsent bytes.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        let socket = socket2::SockRef::from(&stream);
+        // Neither is needed for the bytes to be right, so a kernel that knows
+        // one of them not is no reason to fail.
+        if let Err(error) = socket.set_tcp_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Err(error) = socket.set_tcp_notsent_lowat(NOT_SENT_LOW_WATER) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
+        }
+        Self(stream)
+    }
+}
+
+impl Transport for TcpTransport {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+        max: usize,
+    ) -> Poll<io::Result<Received>> {
+        poll_read(&mut self.0, cx, into, max)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Poll<io::Result<usize>> {
+        poll_write(&mut self.0, cx, out)
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn abort(&mut self) {
+        // With no time to linger the close that follows is a reset.
+        if let Err(error) = socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "SO_LINGER");
+        }
+    }
+}
+
+/// A transport over any stream: TLS, HTTP/2, memory.
+#[derive(Debug)]
+pub struct IoTransport<I>(I);
+
+impl<I: AsyncRead + AsyncWrite + Unpin> IoTransport<I> {
+    /// A transport over `io`.
+    pub const fn new(io: I) -> Self {
+        Self(io)
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Transport for IoTransport<I> {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+        max: usize,
+    ) -> Poll<io::Result<Received>> {
+        poll_read(&mut self.0, cx, into, max)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Poll<io::Result<usize>> {
+        poll_write(&mut self.0, cx, out)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    // The stream is dropped right after; what that means is the stream's own.
+    fn abort(&mut self) {}
+}
+
+/// Reads without tokio's budget: a batch is one read, whatever else the task did.
+fn poll_read<I: AsyncRead + Unpin>(
+    io: &mut I,
+    cx: &mut Context<'_>,
+    into: &mut BytesMut,
+    max: usize,
+) -> Poll<io::Result<Received>> {
+    let mut limited = into.limit(max);
+    let read = tokio::task::coop::unconstrained(io.read_buf(&mut limited));
+    pin!(read).poll(cx).map_ok(|count| match count {
+        0 => Received::End,
+        count => Received::Filled(count),
+    })
+}
+
+/// Writes without tokio's budget.
+fn poll_write<I: AsyncWrite + Unpin>(
+    io: &mut I,
+    cx: &mut Context<'_>,
+    out: &mut Outbox,
+) -> Poll<io::Result<usize>> {
+    let write = tokio::task::coop::unconstrained(io.write_buf(out));
+    match pin!(write).poll(cx) {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        other => other,
+    }
+}
