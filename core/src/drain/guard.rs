@@ -28,7 +28,13 @@ impl Draining {
         self.retry
     }
 
-    /// The same in whole seconds, at least one: the value of `Retry-After`
+    /// The status of the response that refuses it: 503.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        503
+    }
+
+    /// [`retry`](Self::retry) in whole seconds, at least one: the value of `Retry-After`
     /// beside a 503 (RFC 9110 §10.2.3).
     #[must_use]
     pub fn retry_after(&self) -> u64 {
