@@ -10,6 +10,7 @@ use std::{
     pin::{Pin, pin},
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,6 +26,9 @@ use crate::{DrainGuard, Stats};
 
 /// So many events are taken in one poll, however small.
 const EVENTS_A_POLL: u32 = 1024;
+/// So long before a drain's deadline a stream is ended that has not ended by
+/// itself: what ends it has to reach its reader.
+const CLOSING_TIME: Duration = Duration::from_millis(250);
 
 pin_project! {
     /// The body of an event stream, made by [`Sse::into_body`](super::Sse::into_body).
@@ -64,10 +68,10 @@ pin_project! {
 enum Phase {
     /// As ever: no drain, or not yet this stream's moment.
     Open,
-    /// The moment has come, and it is to end.
-    Ending(Remainder),
+    /// The moment has come, and it is to end: by itself, or at `end`.
+    Ending { remainder: Remainder, end: Instant },
     /// A drain has begun, and it is to finish.
-    Finishing,
+    Finishing { deadline: Instant },
     /// Nothing comes any more.
     Over,
 }
@@ -116,7 +120,7 @@ impl<S> SseBody<S> {
     }
 
     /// Tells when to come back, and ends.
-    pub(super) fn retry_only(time: std::time::Duration) -> Self {
+    pub(super) fn retry_only(time: Duration) -> Self {
         let mut ready = Gather::default();
         ready.push(encode::retry_block(time));
         Self {
@@ -158,45 +162,57 @@ impl<S> SseBody<S> {
 impl<S: Source> SseBody<S> {
     /// Follows the drain; gives the time at which to look again.
     fn poll_drain(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Instant> {
-        let this = self.as_mut().project();
-        let guard = this.guard.as_mut()?;
-        if let Phase::Open = this.phase {
+        if let Phase::Open = self.phase {
+            let this = self.as_mut().project();
+            let guard = this.guard.as_mut()?;
             let Poll::Ready(moment) = guard.poll_moment(cx) else {
                 return None;
             };
+            let deadline = guard.deadline()?;
             match this.on_drain {
-                OnDrain::Finish => *this.phase = Phase::Finishing,
+                OnDrain::Finish => *this.phase = Phase::Finishing { deadline },
                 OnDrain::End if Instant::now() < moment => return Some(moment),
-                OnDrain::End => self.as_mut().drain_source(),
+                OnDrain::End => self.as_mut().drain_source(deadline),
             }
         }
-        let this = self.as_mut().project();
-        let guard = this.guard.as_mut()?;
-        let deadline = guard.deadline()?;
-        if let Phase::Over = this.phase {
-            return None;
+        match self.phase {
+            Phase::Finishing { deadline: end } | Phase::Ending { end, .. } => {
+                if Instant::now() < end {
+                    return Some(end);
+                }
+            }
+            Phase::Open | Phase::Over => return None,
         }
-        if Instant::now() < deadline {
-            return Some(deadline);
-        }
-        if let Phase::Finishing = this.phase {
+        if let Phase::Finishing { .. } = self.phase
+            && let Some(guard) = self.as_mut().project().guard
+        {
             guard.cut();
         }
         self.end();
         None
     }
 
-    fn drain_source(self: Pin<&mut Self>) {
+    fn drain_source(self: Pin<&mut Self>, deadline: Instant) {
         let this = self.project();
         let Some(source) = this.source.as_pin_mut() else {
             return;
         };
-        // After a panic nothing more is expected of it than of any stream.
-        let remainder = catch_unwind(AssertUnwindSafe(|| source.drain()));
-        if remainder.is_err() {
+        let drained = catch_unwind(AssertUnwindSafe(|| source.drain()));
+        if drained.is_err() {
             count_panic(this.live.as_ref());
         }
-        *this.phase = Phase::Ending(remainder.unwrap_or(Remainder::Ready));
+        // After a panic nothing more is expected of it than of any stream.
+        let remainder = drained.unwrap_or(Remainder::Ready);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let unused = match remainder {
+            // One that is always ready would never end by itself.
+            Remainder::Ready => left / 2,
+            Remainder::UntilEnd => left.min(CLOSING_TIME),
+        };
+        *this.phase = Phase::Ending {
+            remainder,
+            end: deadline - unused,
+        };
     }
 
     /// Takes what the source has ready, up to a chunk.
@@ -211,11 +227,13 @@ impl<S: Source> SseBody<S> {
             match self.as_mut().poll_source(cx) {
                 Poll::Ready(Some(event)) => {
                     taken += 1;
-                    sent += u64::from(event.is_dispatched());
+                    let dispatched = event.is_dispatched();
                     match event.encode() {
-                        Ok(text) => self.as_mut().project().ready.push(text),
+                        Ok(text) => {
+                            sent += u64::from(dispatched);
+                            self.as_mut().project().ready.push(text);
+                        }
                         Err(error) => {
-                            sent -= 1;
                             tracing::debug!(error = &error as &dyn Error, "event stream failed");
                             self.as_mut().end();
                             break;
@@ -243,7 +261,10 @@ impl<S: Source> SseBody<S> {
         };
         let polled = catch_unwind(AssertUnwindSafe(|| match this.phase {
             // A `Pending` that only means a spent budget would lose events.
-            Phase::Ending(Remainder::Ready) => {
+            Phase::Ending {
+                remainder: Remainder::Ready,
+                ..
+            } => {
                 let next = unconstrained(poll_fn(|cx| source.as_mut().poll_event(cx)));
                 let next = pin!(next).poll(cx);
                 if next.is_pending() {
