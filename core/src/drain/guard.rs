@@ -45,6 +45,22 @@ impl Draining {
 
 /// A connection's life, as its [`Drain`](super::Drain) counts it: dropped, it
 /// is gone.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use std::{future::poll_fn, time::Duration};
+/// use towpath::Drain;
+///
+/// let drain = Drain::new(Duration::from_secs(5));
+/// let mut guard = drain.guard()?;
+/// drain.start();
+/// let moment = poll_fn(|cx| guard.poll_moment(cx)).await;
+/// tokio::time::sleep_until(moment).await;
+/// drop(guard); // the connection has said goodbye
+/// drain.finished().await;
+/// # Ok::<(), towpath::Draining>(())
+/// # }).unwrap();
+/// ```
 pub struct DrainGuard {
     drain: Arc<Inner>,
     pub(super) slot: u32,

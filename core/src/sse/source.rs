@@ -12,6 +12,24 @@ use super::Event;
 
 /// What gives an event stream its events: any stream of [`Event`] or of
 /// `Result<Event, E>`, or one that must know of a drain.
+///
+/// ```
+/// use std::{pin::Pin, task::{Context, Poll}};
+/// use towpath::sse::{Event, Remainder, Source};
+///
+/// /// Says goodbye when the process drains.
+/// struct Polite { goodbye: Option<Event> }
+///
+/// impl Source for Polite {
+///     fn poll_event(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Event>> {
+///         self.goodbye.take().map_or(Poll::Pending, |event| Poll::Ready(Some(event)))
+///     }
+///     fn drain(mut self: Pin<&mut Self>) -> Remainder {
+///         self.goodbye = Some(Event::new().data("goodbye"));
+///         Remainder::Ready
+///     }
+/// }
+/// ```
 pub trait Source {
     /// The next event; `None` ends the stream. So does an event with an
     /// [error](Event::error), which is logged.
