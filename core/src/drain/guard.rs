@@ -28,7 +28,13 @@ impl Draining {
         self.retry
     }
 
-    /// The same in whole seconds, at least one: the value of `Retry-After`
+    /// The status of the response that refuses it: 503.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        503
+    }
+
+    /// [`retry`](Self::retry) in whole seconds, at least one: the value of `Retry-After`
     /// beside a 503 (RFC 9110 §10.2.3).
     #[must_use]
     pub fn retry_after(&self) -> u64 {
@@ -39,6 +45,22 @@ impl Draining {
 
 /// A connection's life, as its [`Drain`](super::Drain) counts it: dropped, it
 /// is gone.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use std::{future::poll_fn, time::Duration};
+/// use towpath::Drain;
+///
+/// let drain = Drain::new(Duration::from_secs(5));
+/// let mut guard = drain.guard()?;
+/// drain.start();
+/// let moment = poll_fn(|cx| guard.poll_moment(cx)).await;
+/// tokio::time::sleep_until(moment).await;
+/// drop(guard); // the connection has said goodbye
+/// drain.finished().await;
+/// # Ok::<(), towpath::Draining>(())
+/// # }).unwrap();
+/// ```
 pub struct DrainGuard {
     drain: Arc<Inner>,
     pub(super) slot: u32,

@@ -299,3 +299,26 @@ async fn a_server_that_ends_without_a_drain_gives_its_output() {
     assert!(outcome.is_clean());
     assert_eq!(outcome.into_output(), Some("no port"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_guard_misses_a_start_that_races_with_its_poll() {
+    for _ in 0..50 {
+        let drain = Drain::new(Duration::from_millis(2));
+        let wait = |mut guard: DrainGuard| async move { poll_fn(|cx| guard.poll_moment(cx)).await };
+        let waiting: Vec<_> = guards(&drain, 100)
+            .into_iter()
+            .map(wait)
+            .map(tokio::spawn)
+            .collect();
+        let starter = drain.clone();
+        tokio::spawn(async move { starter.start() });
+        for moment in waiting {
+            let moment = tokio::time::timeout(60 * SECOND, moment)
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(moment <= drain.deadline().unwrap());
+        }
+        drain.finished().await;
+    }
+}
