@@ -60,7 +60,7 @@ impl WsLayer {
         let config = self
             .config
             .take()
-            .map_or_else(WsConfig::new, |config| Arc::unwrap_or_clone(config));
+            .map_or_else(WsConfig::new, Arc::unwrap_or_clone);
         self.config = Some(Arc::new(change(config)));
         self
     }
