@@ -8,7 +8,6 @@ mod time;
 
 use std::{
     any::Any,
-    fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -22,10 +21,10 @@ use tokio::time::{Instant, Sleep};
 
 use self::{ending::Phase, scratch::Scratch};
 use super::{
-    config::WsConfig,
     error::{Error, HandlerError},
     heartbeat::Heartbeat,
     protocol::{Connection, Limits, Message, Outbox, Role, Text},
+    service::WsSettings,
     shared::Shared,
     socket::WebSocket,
     source::FrameSource,
@@ -44,7 +43,7 @@ const WRITE_AHEAD: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Accepted {
     /// The settings.
-    pub config: Arc<WsConfig>,
+    pub settings: WsSettings,
     /// The negotiated subprotocol.
     pub protocol: Option<Text>,
     /// Bytes that came behind the handshake.
@@ -62,7 +61,7 @@ pin_project! {
     ///
     /// One turn: read what there is, give it to the handler, poll the handler
     /// until it yields, write all that it said in one go.
-    pub struct Driver<T: Transport, F> {
+    struct Driver<T: Transport, F> {
         #[pin]
         handler: Option<F>,
         engine: Engine<T>,
@@ -112,7 +111,7 @@ struct Engine<T> {
     heartbeat: Option<Heartbeat>,
     /// Since when the transport takes nothing, and what its kernel held then.
     blocked: Option<(Instant, Option<usize>)>,
-    config: Arc<WsConfig>,
+    settings: WsSettings,
     stats: Stats,
     /// What of `stats.buffered_bytes` is ours.
     buffered: usize,
@@ -121,31 +120,48 @@ struct Engine<T> {
     now: Instant,
 }
 
+/// Drives a connection, and `handler` with its socket, to their end: a task of
+/// its own, for those who write an extension crate for another framework.
+///
+/// Its time-outs use tokio's clock: it is called and polled inside a runtime.
+pub fn drive<T, H, F>(
+    transport: T,
+    accepted: Accepted,
+    handler: H,
+) -> impl Future<Output = ()> + use<T, H, F>
+where
+    T: Transport,
+    H: FnOnce(WebSocket) -> F,
+    F: Future<Output = Result<(), HandlerError>>,
+{
+    // Called inside the first poll, where a panic is caught.
+    Driver::new(transport, accepted, |socket| async move {
+        handler(socket).await
+    })
+}
+
 impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
-    /// A driver for `transport`, whose handler is what `handler` makes of the
-    /// socket. Its time-outs use tokio's clock: it is made and polled inside a
-    /// runtime.
-    pub fn new(transport: T, accepted: Accepted, handler: impl FnOnce(WebSocket) -> F) -> Self {
+    fn new(transport: T, accepted: Accepted, handler: impl FnOnce(WebSocket) -> F) -> Self {
         let Accepted {
-            config,
+            settings,
             protocol,
             read_ahead,
             guard,
             role,
         } = accepted;
         let now = Instant::now();
-        let stats = config.counters();
+        let stats = settings.counters();
         stats.counters().upgrades.fetch_add(1, Relaxed);
         stats.counters().websockets.fetch_add(1, Relaxed);
         let shared = Arc::new(Shared::new(
             protocol,
-            config.inbound_bound(),
-            config.outbound_bound(),
+            settings.inbound_bound(),
+            settings.outbound_bound(),
         ));
         let limits = Limits {
-            max_frame_size: config.frame_limit(),
-            max_message_size: config.message_limit(),
-            max_fragments: config.fragment_limit(),
+            max_frame_size: settings.frame_limit(),
+            max_message_size: settings.message_limit(),
+            max_fragments: settings.fragment_limit(),
         };
         let engine = Engine {
             handler_waker: Waker::from(Arc::clone(&shared)),
@@ -160,12 +176,12 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             may_say_close: false,
             peer_ended: false,
             inbox_full: false,
-            heartbeat: config
+            heartbeat: settings
                 .heartbeat_interval()
                 .map(|interval| Heartbeat::new(interval, now)),
             blocked: None,
             stats,
-            config,
+            settings,
             buffered: 0,
             guard,
             drain_at: None,
@@ -288,15 +304,6 @@ impl<T: Transport> Engine<T> {
         tracing::error!(panic = message, "WebSocket handler panicked");
         self.stats.counters().panics.fetch_add(1, Relaxed);
         self.fail(super::protocol::CloseCode::INTERNAL_ERROR);
-    }
-}
-
-impl<T: Transport, F> fmt::Debug for Driver<T, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver")
-            .field("phase", &self.engine.phase)
-            .field("shared", &self.engine.shared)
-            .finish_non_exhaustive()
     }
 }
 

@@ -105,7 +105,7 @@ impl Phase {
 impl<T: Transport> Engine<T> {
     /// When a close that begins now has to be done.
     fn close_by(&self) -> Instant {
-        let by = self.now + self.config.close_limit();
+        let by = self.now + self.settings.close_limit();
         match self.drain_end() {
             Some(end) => by.min(end),
             None => by,

@@ -83,7 +83,7 @@ impl<T: Transport> Engine<T> {
     /// When a transport that takes nothing is given up; a kernel that hands on
     /// what it holds is progress.
     fn write_deadline(&mut self) -> Option<Instant> {
-        let limit = self.config.write_limit()?;
+        let limit = self.settings.write_limit()?;
         let (since, held) = self.blocked.as_mut()?;
         if self.now >= *since + limit {
             let holds = self.transport.as_ref()?.unsent();

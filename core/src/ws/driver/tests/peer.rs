@@ -1,6 +1,6 @@
 //! A server's driver over memory, and its client as bytes and events.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
@@ -12,8 +12,8 @@ use crate::{
     Stats,
     drain::Drain,
     ws::{
-        Accepted, CloseCode, CloseFrame, Driver, HandlerError, IoTransport, Message, WebSocket,
-        WsConfig,
+        Accepted, CloseCode, CloseFrame, HandlerError, IoTransport, Message, WebSocket, WsConfig,
+        drive,
         protocol::{Connection, Event, Limits, Outbox, Role},
     },
 };
@@ -54,13 +54,13 @@ where
     let stats = Stats::new();
     let (io, server) = tokio::io::duplex(pipe);
     let accepted = Accepted {
-        config: Arc::new(config.stats(stats.clone())),
+        settings: config.stats(stats.clone()).into(),
         protocol: None,
         read_ahead,
         guard: drain.map(|drain| drain.guard().unwrap()),
         role: Role::Server,
     };
-    let driver = tokio::spawn(Driver::new(IoTransport::new(server), accepted, handler));
+    let driver = tokio::spawn(drive(IoTransport::new(server), accepted, handler));
     let limits = Limits {
         max_frame_size: usize::MAX,
         max_message_size: usize::MAX,

@@ -1,0 +1,112 @@
+use bytes::Bytes;
+use http::request::Parts;
+
+use super::{
+    Accepted, WsSettings,
+    config::WsConfig,
+    handshake::{self, Answer, Handshake, HeaderLines, RequestHead, UpgradeRejection},
+    protocol::{Role, Text},
+};
+use crate::DrainGuard;
+
+/// A checked handshake, before its answer: what both frameworks' `WsUpgrade`
+/// stand on. Made, it counts for the drain; dropped, nothing has happened.
+#[derive(Debug)]
+pub struct Negotiation {
+    handshake: Handshake,
+    settings: WsSettings,
+    protocol: Option<Text>,
+    guard: Option<DrainGuard>,
+}
+
+impl Negotiation {
+    /// Checks the request's head.
+    ///
+    /// # Errors
+    /// Why there is no upgrade; it is counted as rejected.
+    pub fn new<L: HeaderLines + ?Sized>(
+        head: &RequestHead<'_, L>,
+        settings: WsSettings,
+    ) -> Result<Self, UpgradeRejection> {
+        let checked = handshake::check(head, settings.origin_policy());
+        Self::admit(checked, settings)
+    }
+
+    /// Checks a request of `http` 1.
+    pub(crate) fn of_parts(parts: &Parts, settings: WsSettings) -> Result<Self, UpgradeRejection> {
+        let checked = handshake::check_parts(parts, &settings);
+        Self::admit(checked, settings)
+    }
+
+    fn admit(
+        checked: Result<Handshake, UpgradeRejection>,
+        settings: WsSettings,
+    ) -> Result<Self, UpgradeRejection> {
+        let admitted = checked.and_then(|handshake| {
+            let guard = match settings.drain_handle() {
+                Some(drain) => Some(drain.guard()?),
+                None => None,
+            };
+            Ok((handshake, guard))
+        });
+        match admitted {
+            Ok((handshake, guard)) => Ok(Self {
+                handshake,
+                settings,
+                protocol: None,
+                guard,
+            }),
+            Err(rejection) => {
+                if rejection.status() != 405 {
+                    settings.counters().count_rejected();
+                }
+                Err(rejection)
+            }
+        }
+    }
+
+    /// Chooses the first of `supported`, in this order, that the client offers
+    /// (RFC 6455 §1.9).
+    #[must_use]
+    pub fn protocols<S: AsRef<str>>(mut self, supported: impl IntoIterator<Item = S>) -> Self {
+        let chosen = self.handshake.offered().choose(supported);
+        self.protocol = chosen.map(|name| name.as_ref().into());
+        self
+    }
+
+    /// The subprotocol that was chosen.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
+    /// The subprotocols that the client offers, in its order.
+    pub fn offered(&self) -> impl Iterator<Item = &str> {
+        self.handshake.offered().iter()
+    }
+
+    /// Changes the settings for this socket.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(WsConfig) -> WsConfig) -> Self {
+        self.settings = change(WsConfig::clone(&self.settings)).into();
+        self
+    }
+
+    /// The head of the response.
+    #[must_use]
+    pub fn answer(&self) -> Answer<'_> {
+        self.handshake.answer(self.protocol())
+    }
+
+    /// What the driver begins with, and the bytes that came behind the handshake.
+    #[must_use]
+    pub fn accept(self, read_ahead: Bytes) -> Accepted {
+        Accepted {
+            settings: self.settings,
+            protocol: self.protocol,
+            read_ahead,
+            guard: self.guard,
+            role: Role::Server,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+use std::future::Future;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header::HeaderName, request::Parts};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::{
+    Accepted, HandlerError, IoTransport, TcpTransport, WebSocket, WsConfig, WsSettings,
+    driver::drive,
+    handshake::{HttpVersion, UpgradeRejection},
+    negotiation::Negotiation,
+};
+
+/// A request that asks for a WebSocket, checked, and not yet answered
+/// (RFC 6455 §4.2, RFC 8441).
+///
+/// Dropped, it has cost nothing: whatever else is answered goes to the client.
+///
+/// ```
+/// use http::{Request, Response};
+/// use towpath::ws::{WebSocket, WsUpgrade, handshake::UpgradeRejection};
+///
+/// fn chat<B>(request: Request<B>) -> Result<Response<String>, UpgradeRejection> {
+///     let (mut parts, _) = request.into_parts();
+///     let upgrade = WsUpgrade::from_parts(&mut parts)?.protocols(["chat.v2", "chat.v1"]);
+///     Ok(upgrade.on_upgrade(|mut socket: WebSocket| async move {
+///         socket.send("welcome").await?;
+///         Ok(())
+///     }))
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing is upgraded until `on_upgrade` is called and its response returned"]
+pub struct WsUpgrade {
+    negotiation: Negotiation,
+    on_upgrade: OnUpgrade,
+}
+
+impl WsUpgrade {
+    /// Checks `parts`, with the settings that a [`WsLayer`](struct@super::WsLayer)
+    /// left there, and takes the connection's upgrade out of them.
+    ///
+    /// # Errors
+    /// Why there is no upgrade; it is counted as rejected.
+    pub fn from_parts(parts: &mut Parts) -> Result<Self, UpgradeRejection> {
+        let settings = WsSettings::of(&parts.extensions);
+        let stats = settings.counters();
+        let negotiation = Negotiation::of_parts(parts, settings)?;
+        let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+            stats.count_rejected();
+            let http = HttpVersion::from(parts.version);
+            return Err(UpgradeRejection::NotUpgradable { http });
+        };
+        Ok(Self {
+            negotiation,
+            on_upgrade,
+        })
+    }
+
+    /// Chooses the first of `supported`, in this order, that the client offers
+    /// (RFC 6455 §1.9); where it offers none of them the socket has none.
+    pub fn protocols<S: AsRef<str>>(mut self, supported: impl IntoIterator<Item = S>) -> Self {
+        self.negotiation = self.negotiation.protocols(supported);
+        self
+    }
+
+    /// The subprotocol that was chosen.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&str> {
+        self.negotiation.protocol()
+    }
+
+    /// The subprotocols that the client offers, in its order.
+    pub fn offered(&self) -> impl Iterator<Item = &str> {
+        self.negotiation.offered()
+    }
+
+    /// Changes the settings for this socket alone.
+    pub fn configure(mut self, change: impl FnOnce(WsConfig) -> WsConfig) -> Self {
+        self.negotiation = self.negotiation.configure(change);
+        self
+    }
+
+    /// The response that accepts; once it is sent, `handler` is given the socket.
+    ///
+    /// The handler runs in the driver's own task, for as long as it likes. Its
+    /// end closes the socket with 1000, its error or panic with 1011.
+    pub fn on_upgrade<H, F, B>(self, handler: H) -> Response<B>
+    where
+        H: FnOnce(WebSocket) -> F + Send + 'static,
+        F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+        B: Default,
+    {
+        let mut response = Response::new(B::default());
+        let answer = self.negotiation.answer();
+        *response.status_mut() =
+            StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::SWITCHING_PROTOCOLS);
+        for (name, value) in answer.headers() {
+            // Tokens and base64, all of them.
+            if let (Ok(name), Ok(value)) =
+                (name.parse::<HeaderName>(), HeaderValue::from_str(value))
+            {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        let on_upgrade = self.on_upgrade;
+        let accepted = self.negotiation.accept(Bytes::new());
+        // A small task awaits the upgrade and ends; it keeps nothing of the
+        // request, which would pin the connection's read buffer.
+        tokio::spawn(async move {
+            match on_upgrade.await {
+                Ok(upgraded) => start(upgraded, accepted, handler),
+                Err(error) => tracing::debug!(%error, "the WebSocket upgrade failed"),
+            }
+        });
+        response
+    }
+
+    /// As [`on_upgrade`](Self::on_upgrade), for a handler that returns nothing.
+    pub fn on_upgrade_infallible<H, F, B>(self, handler: H) -> Response<B>
+    where
+        H: FnOnce(WebSocket) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+        B: Default,
+    {
+        self.on_upgrade(|socket| async move {
+            handler(socket).await;
+            Ok(())
+        })
+    }
+}
+
+/// Spawns the driver over the barest stream that can be had: below TCP there
+/// is no need for hyper's wrapper.
+fn start<H, F>(upgraded: Upgraded, mut accepted: Accepted, handler: H)
+where
+    H: FnOnce(WebSocket) -> F + Send + 'static,
+    F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    type Tcp = TokioIo<TcpStream>;
+    let parts = hyper_util::server::conn::auto::upgrade::downcast::<Tcp>(upgraded)
+        .map(|parts| (parts.io, parts.read_buf))
+        .or_else(|upgraded| {
+            let parts = upgraded.downcast::<Tcp>()?;
+            Ok::<_, Upgraded>((parts.io, parts.read_buf))
+        });
+    match parts {
+        Ok((io, read_ahead)) => {
+            // A copy of its own: the rest of hyper's buffer goes.
+            accepted.read_ahead = Bytes::copy_from_slice(&read_ahead);
+            let transport = TcpTransport::new(io.into_inner());
+            tokio::spawn(drive(transport, accepted, handler));
+        }
+        Err(upgraded) => {
+            let transport = IoTransport::new(TokioIo::new(upgraded));
+            tokio::spawn(drive(transport, accepted, handler));
+        }
+    }
+}
