@@ -3,6 +3,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod drain;
+mod encoded;
 pub mod hub;
 pub mod sse;
 mod stats;

@@ -1,0 +1,74 @@
+use super::{
+    BoxFuture, Hub, SubscribeError, Subscription, Topic, cursor::Start, subscription::Policy,
+};
+
+/// A subscription to be: what [`Hub::subscribe`] returns, to be awaited.
+#[derive(Clone, Debug)]
+#[must_use = "it does nothing until it is awaited"]
+pub struct Subscribe {
+    hub: Hub,
+    topic: String,
+    start: Start,
+}
+
+impl Subscribe {
+    pub(super) const fn new(hub: Hub, topic: String) -> Self {
+        Self {
+            hub,
+            topic,
+            start: Start::Live,
+        }
+    }
+
+    /// Begins behind the event of this id, as its client gave it. What cannot be
+    /// served is told as a [`Gap`](super::Gap), a text that is no id too; an
+    /// empty one is none.
+    ///
+    /// It wins over [`last`](Self::last), in whichever order they are called.
+    pub fn after(mut self, id: impl ToString) -> Self {
+        let id = id.to_string();
+        if !id.is_empty() {
+            self.start = Start::After(id);
+        }
+        self
+    }
+
+    /// Begins with the newest `n` events that are kept; that is never a gap.
+    pub fn last(mut self, n: usize) -> Self {
+        if !matches!(self.start, Start::After(_)) {
+            self.start = Start::Last(n);
+        }
+        self
+    }
+
+    /// Both, as a request may have them: [`after`](Self::after) the id if there
+    /// is one, else the [`last`](Self::last) so many if that is said.
+    pub fn resume(self, id: Option<&str>, last: Option<usize>) -> Self {
+        let begun = match last {
+            Some(n) => self.last(n),
+            None => self,
+        };
+        begun.after(id.unwrap_or_default())
+    }
+}
+
+impl IntoFuture for Subscribe {
+    type Output = Result<Subscription, SubscribeError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    /// # Errors
+    /// Where the topic's name is none, or where there are too many topics.
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let settings = &self.hub.0;
+            let topic = Topic::new(&self.topic)?;
+            let reader = settings.broker.open(topic, settings.retention).await?;
+            let policy = Policy {
+                queue: settings.queue,
+                overflow: settings.overflow,
+                stats: settings.stats.clone(),
+            };
+            Ok(Subscription::new(reader, &self.start, policy))
+        })
+    }
+}

@@ -1,0 +1,299 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::atomic::Ordering::Relaxed,
+    task::{Context, Poll, Waker, ready},
+};
+
+use futures_core::Stream;
+
+use super::{
+    EventId, Gap, Overflow, Reader,
+    cursor::Start,
+    log::{Batch, Read},
+};
+use crate::{Stats, encoded::Encoded, ws::Message};
+
+/// A reader of one topic: a stream of its events, each exactly once and in
+/// order, and of the gaps between them.
+///
+/// What was published before it was polled waits in the topic's log; nothing is
+/// queued for it. When the stream has ended, [`ended_by`](Self::ended_by) says
+/// why.
+///
+/// ```
+/// use futures_util::StreamExt;
+/// use towpath::hub::{Delivery, Hub};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let hub = Hub::new();
+/// let mut subscription = hub.subscribe("news").await?;
+/// hub.publish("news", "hello").await?;
+/// if let Some(Delivery::Event(event)) = subscription.next().await {
+///     assert_eq!(event.message().as_text(), Some("hello"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a subscription that is not read only lags behind"]
+pub struct Subscription {
+    reader: Reader,
+    policy: Policy,
+    /// The number of the last event that was given on, or told as lost.
+    cursor: u64,
+    /// The head when the subscription was made: what was published before does
+    /// not count as lag.
+    joined: u64,
+    /// The last event to be delivered, once there is one.
+    end: u64,
+    /// What is to be told first.
+    gap: Option<Gap>,
+    batch: Batch,
+    armed: Option<Armed>,
+    ended: Option<Ended>,
+}
+
+/// What the hub's settings say about subscriptions.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) queue: u64,
+    pub(super) overflow: Overflow,
+    pub(super) stats: Stats,
+}
+
+/// The waker that the log has of ours, and the event at which it wakes: as long
+/// as that is not there, it still has it.
+#[derive(Debug)]
+struct Armed {
+    at: u64,
+    waker: Waker,
+}
+
+/// What a [`Subscription`] yields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// An event.
+    Event(Published),
+    /// Events are missing here.
+    Gap(Gap),
+}
+
+/// An event of a topic. A clone shares its bytes.
+#[derive(Clone)]
+pub struct Published(Encoded);
+
+impl Published {
+    /// Its id: what [`after`](super::Subscribe::after) takes to go on behind it.
+    #[must_use]
+    pub fn id(&self) -> EventId {
+        self.0.id()
+    }
+
+    /// The message, without a copy.
+    #[must_use]
+    pub fn message(&self) -> Message {
+        self.0.message()
+    }
+
+    /// What it was published with: see [`Publish::key`](super::Publish::key).
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.0.key()
+    }
+
+    pub(crate) const fn encoded(&self) -> &Encoded {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Published")
+            .field("id", &self.id())
+            .field("message", &self.message())
+            .field("key", &self.key())
+            .finish()
+    }
+}
+
+/// Why a subscription ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// It lagged behind by more than the hub's `queue`.
+    Overflow,
+    /// It was [drained](Subscription::drain), and everything was delivered.
+    Drained,
+    /// The hub is gone, and everything was delivered.
+    Closed,
+}
+
+impl Subscription {
+    pub(super) fn new(reader: Reader, start: &Start, policy: Policy) -> Self {
+        let (cursor, joined, gap) = reader.begin(start);
+        Self {
+            reader,
+            policy,
+            cursor,
+            joined,
+            end: u64::MAX,
+            gap,
+            batch: Batch::default(),
+            armed: None,
+            ended: None,
+        }
+    }
+
+    /// Why the stream ended; `None` while it has not.
+    #[must_use]
+    pub const fn ended_by(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// Fixes the end: what has been published until now is still delivered, then
+    /// the stream ends. Only the first call counts.
+    pub fn drain(&mut self) {
+        self.end = self.end.min(self.reader.log().head());
+        // Who waits for the next event must find out that none will come.
+        if let Some(armed) = self.armed.take() {
+            armed.waker.wake();
+        }
+    }
+
+    /// Ready when the subscription has ended or is about to, by its lag, without
+    /// taking anything: for one who cannot take for the time being, but is to
+    /// find out.
+    pub(crate) fn poll_overflow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.ended.is_some() || self.is_overflowed() {
+                return Poll::Ready(());
+            }
+            if self.policy.overflow != Overflow::Disconnect || self.end != u64::MAX {
+                return Poll::Pending;
+            }
+            let limit = self.cursor.max(self.joined) + self.policy.queue;
+            if self.reader.log().is_closed() || self.arm(limit + 1, cx) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// As the stream's, outside tokio's budget.
+    pub(crate) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        loop {
+            if let Some(delivery) = self.take() {
+                return Poll::Ready(Some(delivery));
+            }
+            if self.ended.is_some() {
+                return Poll::Ready(None);
+            }
+            if self.arm(self.cursor + 1, cx) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// What is there now.
+    fn take(&mut self) -> Option<Delivery> {
+        if self.ended.is_some() {
+            return None;
+        }
+        if self.is_overflowed() {
+            let lost = self.newest() - self.cursor;
+            self.policy.stats.counters().lagged.fetch_add(lost, Relaxed);
+            self.end_by(Ended::Overflow);
+            return None;
+        }
+        if let Some(gap) = self.gap.take() {
+            return Some(self.tell(gap));
+        }
+        if let Some(event) = self.batch.pop() {
+            return Some(self.give(event));
+        }
+        // Asked first: what was published before the hub went is delivered.
+        let is_closed = self.reader.log().is_closed();
+        match self
+            .reader
+            .log()
+            .read(self.cursor, self.end, &mut self.batch)
+        {
+            Read::Events => self.batch.pop().map(|event| self.give(event)),
+            Read::Lost(missed) => {
+                self.cursor += missed;
+                let counters = self.policy.stats.counters();
+                counters.lagged.fetch_add(missed, Relaxed);
+                Some(self.tell(Gap::Lagged { missed }))
+            }
+            Read::Nothing => {
+                if self.cursor >= self.end {
+                    self.end_by(Ended::Drained);
+                } else if is_closed {
+                    self.end_by(Ended::Closed);
+                }
+                None
+            }
+        }
+    }
+
+    fn give(&mut self, event: Encoded) -> Delivery {
+        self.cursor = event.id().sequence();
+        Delivery::Event(Published(event))
+    }
+
+    fn tell(&self, gap: Gap) -> Delivery {
+        self.policy.stats.counters().gaps.fetch_add(1, Relaxed);
+        Delivery::Gap(gap)
+    }
+
+    fn end_by(&mut self, why: Ended) {
+        self.ended = Some(why);
+        self.gap = None;
+        self.batch = Batch::default();
+    }
+
+    /// The newest event that is to be delivered.
+    fn newest(&self) -> u64 {
+        self.reader.log().head().min(self.end)
+    }
+
+    fn is_overflowed(&self) -> bool {
+        let lag = self.newest().saturating_sub(self.cursor.max(self.joined));
+        self.policy.overflow == Overflow::Disconnect && lag > self.policy.queue
+    }
+
+    /// Has `cx` woken at event `at`; not where that is already there, or where
+    /// the log was closed.
+    fn arm(&mut self, at: u64, cx: &Context<'_>) -> bool {
+        let log = self.reader.log();
+        if let Some(armed) = &self.armed
+            && armed.at == at
+            && log.head() < at
+            && !log.is_closed()
+            && armed.waker.will_wake(cx.waker())
+        {
+            return true;
+        }
+        self.armed = None;
+        let waits = self.reader.wait(at, cx.waker());
+        if waits {
+            let waker = cx.waker().clone();
+            self.armed = Some(Armed { at, waker });
+        }
+        waits
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Delivery;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        // A topic that is published to without a pause must not starve the task.
+        let budget = ready!(tokio::task::coop::poll_proceed(cx));
+        let delivery = ready!(self.poll_delivery(cx));
+        budget.made_progress();
+        Poll::Ready(delivery)
+    }
+}
