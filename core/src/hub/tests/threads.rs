@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     Stats,
-    hub::{Delivery, EventId, Gap, Hub, Overflow, Subscription},
+    hub::{Delivery, EventId, Gap, Hub, MemoryBroker, Overflow, Subscription},
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -168,14 +168,20 @@ async fn no_wake_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_published_after_subscribing_arrives_whatever_comes_and_goes() {
-    let hub = hub(64);
+    // Few topics, so that they are made and dropped all the time: at most four
+    // are held at once, and one more is being made.
+    let hub = Hub::builder()
+        .history(10_000)
+        .overflow(Overflow::Block)
+        .broker(MemoryBroker::with_max_topics(5).unwrap())
+        .build()
+        .unwrap();
     let mut tasks = Vec::new();
     for task in 0..4 {
         let hub = hub.clone();
         tasks.push(tokio::spawn(async move {
             for round in 0..1500 {
-                // Few topics, so that they are made and dropped all the time.
-                let topic = format!("t{}", round % 3);
+                let topic = format!("t{}", round % 9);
                 let mut subscription = hub.subscribe(topic.as_str()).await.unwrap();
                 let mine = format!("{task}:{round}");
                 hub.publish(&topic, mine.as_str()).await.unwrap();
