@@ -32,11 +32,14 @@
 mod broker;
 mod config;
 mod cursor;
+mod deliver;
 #[cfg(feature = "json")]
 pub(crate) mod envelope;
 mod id;
 mod log;
 mod publish;
+#[cfg(feature = "json")]
+mod serve;
 mod subscribe;
 mod subscription;
 #[cfg(test)]
@@ -49,9 +52,12 @@ use std::{fmt, sync::Arc};
 pub use broker::{BoxFuture, Broker, MemoryBroker};
 pub use config::{ConfigError, HubBuilder, Overflow, Retention};
 pub use cursor::Gap;
+pub use deliver::Events;
 pub use id::{EventId, InvalidEventId};
 pub use log::Reader;
 pub use publish::{Publish, PublishError, SubscribeError};
+#[cfg(feature = "json")]
+pub use serve::{Serve, ServeTopic, TOWPATH_V1};
 pub use subscribe::Subscribe;
 pub use subscription::{Delivery, Ended, Published, Subscription};
 pub use topic::{Topic, TopicError};

@@ -10,6 +10,13 @@ pub trait FrameSource: Send {
     /// The next frame; `None` once there will be no more.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Forwarded>>;
 
+    /// Ready when [`poll_frame`](Self::poll_frame) would close the socket, without
+    /// taking anything: asked while the peer takes nothing, in place of it.
+    fn poll_overflow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Pending
+    }
+
     /// The drain has come: give what was published until now, then `None`.
     fn drain(&mut self) {}
 }

@@ -143,13 +143,11 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// The last handle was dropped: 1000, or in a drain the drain's code.
+    /// The last handle was dropped: 1000, except in a drain, whose code wins.
     pub(super) fn orphaned(&mut self) {
-        let code = match (&self.phase, &self.guard) {
-            (Phase::Draining { .. }, Some(guard)) => guard.close_code(),
-            _ => CloseCode::NORMAL,
-        };
-        self.close(CloseFrame::new(code, Text::default()));
+        if matches!(self.phase, Phase::Open) {
+            self.close(CloseFrame::new(CloseCode::NORMAL, Text::default()));
+        }
     }
 
     /// The handler failed: nothing it has not received reaches it any more.

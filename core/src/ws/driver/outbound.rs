@@ -52,7 +52,7 @@ impl<T: Transport> Engine<T> {
         }
         match close {
             Some(frame) => self.close(frame),
-            None if orphaned && self.phase.is_live() => self.orphaned(),
+            None if orphaned => self.orphaned(),
             None => {}
         }
         if self.queue.is_empty() && self.queue.capacity() > 0 {
@@ -133,9 +133,7 @@ impl<T: Transport> Engine<T> {
             self.connection.send(message, out);
             sent += 1;
         }
-        if self.queue.is_empty() {
-            sent += self.poll_sources(cx, out);
-        }
+        sent += self.poll_sources(cx, out);
         if self.queue.is_empty() {
             self.say_close(out);
         }
@@ -150,7 +148,13 @@ impl<T: Transport> Engine<T> {
     fn poll_sources(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> u64 {
         let mut sent = 0;
         let mut index = 0;
-        while self.phase.is_live() && index < self.sources.len() && out.len() < WRITE_AHEAD {
+        while self.phase.is_live() && index < self.sources.len() {
+            // It takes nothing while the peer does not, but must not lag for ever.
+            let full = out.len() >= WRITE_AHEAD || !self.queue.is_empty();
+            if full && self.sources[index].poll_overflow(cx).is_pending() {
+                index += 1;
+                continue;
+            }
             match self.sources[index].poll_frame(cx) {
                 Poll::Ready(Some(Forwarded::Frame(frame))) => {
                     self.connection.send_encoded(frame, out);

@@ -11,6 +11,7 @@ use tokio::{
 use super::peer::{Peer, config, serve, serve_with};
 use crate::{
     drain::Drain,
+    hub::Hub,
     ws::{CloseCode, Error, HandlerError, Message, ProtocolError, WebSocket, protocol::Event},
 };
 
@@ -433,4 +434,65 @@ async fn a_handler_that_never_asks_again_is_cut_by_the_deadline() {
     let start = Instant::now();
     assert_eq!(peer.closed().await, 1012);
     assert_eq!(start.elapsed().as_millis(), 4750);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_drain_a_subscription_delivers_what_was_published_before() {
+    let drain = Drain::new(Duration::from_secs(5));
+    let hub = Hub::new();
+    let subscription = hub.subscribe("topic").await.unwrap();
+    let mut peer = serve_with(
+        config(),
+        Some(&drain),
+        1024,
+        Bytes::new(),
+        async move |mut socket: WebSocket| {
+            socket.forward(subscription);
+            assert_eq!(socket.recv().await, Ok(None));
+            Ok(())
+        },
+    );
+    for number in 0..1000 {
+        hub.publish("topic", number.to_string()).await.unwrap();
+    }
+    drain.start();
+    for number in 0..1000 {
+        assert_eq!(peer.text().await, number.to_string());
+    }
+    assert_eq!(peer.closed().await, 1012);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_lags_too_far_is_closed_with_1013() {
+    let (sender, seen) = oneshot::channel();
+    let hub = Hub::builder().history(1000).queue(10).build().unwrap();
+    let subscription = hub.subscribe("topic").await.unwrap();
+    let mut peer = serve_with(
+        config(),
+        None,
+        1024,
+        Bytes::new(),
+        async move |mut socket: WebSocket| {
+            socket.forward(subscription);
+            sender.send(socket.recv().await).unwrap();
+            Ok(())
+        },
+    );
+    // More than the driver takes ahead of a peer that reads nothing.
+    for _ in 0..120 {
+        hub.publish("topic", vec![0; 1000]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let code = CloseCode::TRY_AGAIN_LATER;
+    assert!(matches!(
+        seen.await.unwrap(),
+        Err(Error::Closed { code: Some(closed), .. }) if closed == code
+    ));
+    // What was begun is finished, what waited in the log is not sent.
+    let mut received = 0;
+    while let Some(Event::Message(_)) = peer.event().await {
+        received += 1;
+    }
+    assert!((60..80).contains(&received), "{received}");
+    assert_eq!(peer.close_code(), Some(1013));
 }

@@ -22,6 +22,7 @@ pub(super) struct Peer {
     pub(super) io: DuplexStream,
     connection: Connection,
     input: BytesMut,
+    close: Option<u16>,
     pub(super) stats: Stats,
     pub(super) driver: JoinHandle<()>,
 }
@@ -70,6 +71,7 @@ where
         io,
         connection: Connection::new(Role::Client, limits),
         input: BytesMut::new(),
+        close: None,
         stats,
         driver,
     }
@@ -127,6 +129,9 @@ impl Peer {
                 let bytes = out.copy_to_bytes(out.remaining());
                 self.send_raw(&bytes).await;
             }
+            if let Some(Event::Close(frame)) = &event {
+                self.close = frame.as_ref().map(|frame| frame.code.get());
+            }
             if event.is_some() {
                 return event;
             }
@@ -136,6 +141,11 @@ impl Peer {
             let bytes = self.read_raw().await?;
             self.input.extend_from_slice(&bytes);
         }
+    }
+
+    /// The code of the close frame that came.
+    pub(super) const fn close_code(&self) -> Option<u16> {
+        self.close
     }
 
     pub(super) async fn message(&mut self) -> Message {

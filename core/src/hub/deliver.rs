@@ -1,0 +1,130 @@
+//! Subscriptions on their way to clients: forwarded to a socket, or as the events
+//! of a stream.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+
+use super::{Delivery, Ended, Gap, Subscription};
+use crate::{
+    encoded::Encoded,
+    sse::{Event, Remainder, Source, Sse},
+    ws::{CloseCode, CloseFrame, Forwarded, FrameSource, Sender, WebSocket},
+};
+
+impl WebSocket {
+    /// Sends the subscription's messages, beside what the handler sends, for as
+    /// long as the socket lives: by the driver itself, from the bytes that all
+    /// subscribers share. A gap cannot be told to a bare socket; a subscription
+    /// that lags too far behind closes it with 1013.
+    ///
+    /// ```
+    /// use towpath::{hub::Hub, ws::{HandlerError, WebSocket}};
+    ///
+    /// async fn room(mut socket: WebSocket, hub: Hub) -> Result<(), HandlerError> {
+    ///     socket.forward(hub.subscribe("room").last(10).await?);
+    ///     while let Some(message) = socket.recv().await? {
+    ///         hub.publish("room", message).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn forward(&mut self, subscription: Subscription) {
+        self.sender().forward(subscription);
+    }
+}
+
+impl Sender {
+    /// See [`WebSocket::forward`].
+    pub fn forward(&mut self, subscription: Subscription) {
+        self.attach(Frames {
+            subscription,
+            event: Encoded::frame,
+            gap: |_| None,
+        });
+    }
+
+    /// As [`forward`](Self::forward), in the frames of `towpath.v1`.
+    #[cfg(feature = "json")]
+    pub(super) fn forward_enveloped(&mut self, subscription: Subscription) {
+        self.attach(Frames {
+            subscription,
+            event: Encoded::envelope,
+            gap: |gap| {
+                let text = super::envelope::gap(gap);
+                Some(crate::ws::protocol::server_frame(&text.into()))
+            },
+        });
+    }
+}
+
+/// A subscription as frames of a server.
+struct Frames {
+    subscription: Subscription,
+    event: fn(&Encoded) -> Bytes,
+    /// How a gap is told, if it can be.
+    gap: fn(Gap) -> Option<Bytes>,
+}
+
+impl FrameSource for Frames {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Forwarded>> {
+        loop {
+            return match self.subscription.poll_delivery(cx) {
+                Poll::Ready(Some(Delivery::Event(event))) => {
+                    let frame = (self.event)(event.encoded());
+                    Poll::Ready(Some(Forwarded::Frame(frame)))
+                }
+                Poll::Ready(Some(Delivery::Gap(gap))) => match (self.gap)(gap) {
+                    Some(frame) => Poll::Ready(Some(Forwarded::Frame(frame))),
+                    None => continue,
+                },
+                Poll::Ready(None) if self.subscription.ended_by() == Some(Ended::Overflow) => {
+                    let frame = CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "too slow");
+                    Poll::Ready(Some(Forwarded::Close(frame)))
+                }
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            };
+        }
+    }
+
+    fn poll_overflow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.subscription.poll_overflow(cx)
+    }
+
+    fn drain(&mut self) {
+        self.subscription.drain();
+    }
+}
+
+/// A subscription as the events of a stream: with their ids, so that a client
+/// resumes, and with gaps told as events of the type `gap`. One that lags too far
+/// behind ends, and its client comes back with its last id.
+#[derive(Debug)]
+pub struct Events(Subscription);
+
+impl Source for Events {
+    fn poll_event(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0.poll_delivery(cx).map(|delivery| {
+            Some(match delivery? {
+                Delivery::Event(event) => Event::from_encoded(event.encoded().sse()),
+                // Without an id: a client that resumes does so behind an event.
+                Delivery::Gap(gap) => Event::new().event("gap").data(gap.to_string()),
+            })
+        })
+    }
+
+    fn drain(mut self: Pin<&mut Self>) -> Remainder {
+        self.0.drain();
+        Remainder::UntilEnd
+    }
+}
+
+impl From<Subscription> for Sse<Events> {
+    fn from(subscription: Subscription) -> Self {
+        Self::new(Events(subscription))
+    }
+}
