@@ -25,6 +25,10 @@ impl Subscribe {
     /// empty one is none.
     ///
     /// It wins over [`last`](Self::last), in whichever order they are called.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "called as `after(id)`, not `after(&id)`"
+    )]
     pub fn after(mut self, id: impl ToString) -> Self {
         let id = id.to_string();
         if !id.is_empty() {

@@ -59,16 +59,16 @@ impl<T: Transport> Engine<T> {
             }
         };
         match polled {
-            (Poll::Pending, _) => return 0,
+            (Poll::Pending, _) => 0,
             (Poll::Ready(Err(error)), _) => {
                 tracing::debug!(%error, "WebSocket read failed");
                 self.broken();
-                return 0;
+                0
             }
             (Poll::Ready(Ok(Received::End)), _) => {
                 self.peer_ended();
                 // Not a byte, but something happened.
-                return 1;
+                1
             }
             (Poll::Ready(Ok(Received::Filled(count))), true) => {
                 self.heard();
