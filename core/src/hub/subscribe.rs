@@ -25,8 +25,8 @@ impl Subscribe {
     /// empty one is none.
     ///
     /// It wins over [`last`](Self::last), in whichever order they are called.
-    pub fn after(mut self, id: impl ToString) -> Self {
-        let id = id.to_string();
+    pub fn after(mut self, id: impl Into<String>) -> Self {
+        let id = id.into();
         if !id.is_empty() {
             self.start = Start::After(id);
         }

@@ -71,7 +71,7 @@ async fn everyone_gets_everything_once_in_one_order_also_who_resumes() {
                 let expected = order.len() as u64 + 1;
                 assert_eq!(number(event.id()), expected, "no gap, no duplicate");
                 order.push(event.message());
-                if reader > 3 && expected % (40 * reader) == 0 {
+                if reader > 3 && expected.is_multiple_of(40 * reader) {
                     // While publishing goes on at full speed.
                     subscription = hub.subscribe("t").after(event.id()).await.unwrap();
                 }
