@@ -140,12 +140,16 @@ async fn no_wake_is_lost() {
         let (hub, seen, given_up) = (hub.clone(), Arc::clone(&seen), Arc::clone(&given_up));
         std::thread::spawn(move || {
             for round in 1..=ROUNDS {
+                // Not always at the same point of the reader's way to its wait.
+                for _ in 0..fastrand::u32(..300) {
+                    std::hint::spin_loop();
+                }
                 super::publish(&hub, "t", "x");
                 while seen.load(Ordering::Acquire) < round {
                     if given_up.load(Ordering::Relaxed) {
                         return;
                     }
-                    std::thread::yield_now();
+                    std::hint::spin_loop();
                 }
             }
         })
