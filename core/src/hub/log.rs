@@ -348,6 +348,17 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_reads_is_bounded() {
+        let log = log();
+        for _ in 0..10_000 {
+            append(&log, "x");
+        }
+        let state = log.lock();
+        assert_eq!(state.entries.len(), RETENTION.events);
+        assert!(state.entries.capacity() <= 2 * RETENTION.events);
+    }
+
+    #[test]
     fn reading_goes_past_neither_end_nor_retention() {
         let log = log();
         for _ in 0..6 {

@@ -165,3 +165,37 @@ impl Waiters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_given_back_with_the_last_reader() {
+        let mut waiters = Waiters::default();
+        let places: Vec<_> = (0..100).map(|_| waiters.attach()).collect();
+        for &place in &places {
+            assert!(waiters.arm(place, 1, 0, Waker::noop().clone()).is_none());
+        }
+        waiters.recycle(&mut waiters_woken(100));
+        for place in places {
+            assert!(waiters.detach(place).is_some());
+        }
+        let room = [
+            waiters.places.capacity(),
+            waiters.near.capacity(),
+            waiters.far.capacity(),
+            waiters.spare.capacity(),
+        ];
+        assert_eq!(room, [0; 4]);
+    }
+
+    fn waiters_woken(readers: usize) -> Spare {
+        let mut waiters = Waiters::default();
+        for _ in 0..readers {
+            let place = waiters.attach();
+            waiters.arm(place, 1, 0, Waker::noop().clone());
+        }
+        waiters.take_due(1).wake()
+    }
+}

@@ -302,6 +302,30 @@ fn who_cannot_take_finds_out_about_its_lag_and_nothing_else() {
 }
 
 #[test]
+fn fan_out_allocates_nothing_per_subscriber() {
+    let hub = Hub::new();
+    let mut subscriptions: Vec<_> = (0..1000)
+        .map(|_| now(hub.subscribe("t")).unwrap())
+        .collect();
+    let mut deliver_one = || {
+        publish(&hub, "t", "x");
+        for subscription in &mut subscriptions {
+            assert!(matches!(
+                poll(subscription),
+                Poll::Ready(Some(Delivery::Event(_)))
+            ));
+            assert!(poll(subscription).is_pending());
+        }
+    };
+    // The log and both rooms for wakers grow first.
+    for _ in 0..5 {
+        deliver_one();
+    }
+    let count = allocation_counter::measure(deliver_one).count_total;
+    assert!(count <= 6, "{count} allocations for one event");
+}
+
+#[test]
 fn topics_cost_nothing_when_they_have_neither_readers_nor_events() {
     let (broker, hub) = observed(MemoryBroker::new());
     for n in 0..50 {

@@ -128,10 +128,11 @@ async fn who_is_too_slow_misses_exactly_what_it_is_told() {
 }
 
 /// Each event is published while the reader is about to wait: one wake lost, and
-/// both wait for ever.
+/// both wait for ever. (The log's own tests show without luck that an event which
+/// is already there is not waited for.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_wake_is_lost() {
-    const ROUNDS: u64 = 30_000;
+    const ROUNDS: u64 = 10_000;
     let hub = hub(4);
     let seen = Arc::new(AtomicU64::new(0));
     let given_up = Arc::new(AtomicBool::new(false));
@@ -140,6 +141,10 @@ async fn no_wake_is_lost() {
         let (hub, seen, given_up) = (hub.clone(), Arc::clone(&seen), Arc::clone(&given_up));
         std::thread::spawn(move || {
             for round in 1..=ROUNDS {
+                // Not always at the same point of the reader's way to its wait.
+                for _ in 0..fastrand::u32(..300) {
+                    std::hint::spin_loop();
+                }
                 super::publish(&hub, "t", "x");
                 while seen.load(Ordering::Acquire) < round {
                     if given_up.load(Ordering::Relaxed) {
