@@ -33,13 +33,13 @@ struct Inner {
     notices: AtomicU64,
 }
 
-/// Something to publish.
+/// Something to publish: the text of a JSON object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Post {
-    /// The hub's topic.
-    pub topic: String,
-    /// A JSON object.
-    pub text: String,
+pub enum Post {
+    /// To the room's talk.
+    Talk(Room, String),
+    /// To the room's feed.
+    Feed(Room, String),
 }
 
 /// Somebody's tab in a room; dropped, it is gone.
@@ -81,10 +81,10 @@ impl Lobby {
             let turn = self.rooms().turn(Instant::now(), unix_millis());
             if !turn.lines.is_empty() || !turn.snapshots.is_empty() {
                 let lines = turn.lines.iter().map(|(room, line)| self.line(room, line));
-                let snapshots = turn.snapshots.iter().map(|(room, snapshot)| Post {
-                    topic: room.feed(),
-                    text: json(snapshot),
-                });
+                let snapshots = turn
+                    .snapshots
+                    .iter()
+                    .map(|(room, snapshot)| Post::Feed(room.clone(), json(snapshot)));
                 return lines.chain(snapshots).collect();
             }
             let tick = async {
@@ -121,10 +121,7 @@ impl Lobby {
     fn notice(&self, room: &Room, system: &str, text: &str) -> Post {
         let number = self.0.notices.fetch_add(1, Ordering::Relaxed);
         let m = format!("{:x}-{number}", self.0.started);
-        Post {
-            topic: room.talk(),
-            text: notice(&m, system, text, unix_millis()),
-        }
+        Post::Talk(room.clone(), notice(&m, system, text, unix_millis()))
     }
 
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
@@ -145,10 +142,10 @@ impl fmt::Debug for Lobby {
 }
 
 impl Visit {
-    /// The topic of the room's talk.
+    /// Where it is.
     #[must_use]
-    pub fn topic(&self) -> String {
-        self.room.talk()
+    pub fn room(&self) -> &Room {
+        &self.room
     }
 
     /// What the room hears of `payload`, the JSON that this tab publishes.
@@ -187,8 +184,12 @@ mod tests {
 
     use super::*;
 
-    fn read(post: &Post) -> (&str, Value) {
-        (&post.topic, serde_json::from_str(&post.text).unwrap())
+    fn read(post: &Post) -> (String, Value) {
+        let (topic, text) = match post {
+            Post::Talk(room, text) => (room.talk(), text),
+            Post::Feed(room, text) => (room.feed(), text),
+        };
+        (topic, serde_json::from_str(text).unwrap())
     }
 
     #[tokio::test(start_paused = true)]
@@ -199,12 +200,12 @@ mod tests {
         let posts = lobby.due().await;
         let (topic, join) = read(&posts[0]);
         assert_eq!(
-            (topic, &join["system"], &join["text"]),
+            (&*topic, &join["system"], &join["text"]),
             ("room.lobby", &json!("join"), &json!("ada joined"))
         );
         let (topic, snapshot) = read(&posts[1]);
         assert_eq!(
-            (topic, &snapshot["people"]),
+            (&*topic, &snapshot["people"]),
             ("feed.lobby", &json!(["ada"]))
         );
         assert_eq!(start.elapsed(), Duration::ZERO);
@@ -219,7 +220,7 @@ mod tests {
         }
         let posts = lobby.due().await;
         let (topic, leave) = read(&posts[0]);
-        assert_eq!((topic, &leave["system"]), ("room.lobby", &json!("leave")));
+        assert_eq!((&*topic, &leave["system"]), ("room.lobby", &json!("leave")));
         assert_ne!(leave["m"], join["m"]);
         assert_eq!(start.elapsed().as_secs(), 4);
 
@@ -249,7 +250,7 @@ mod tests {
         let (topic, words) = read(&posts[0]);
         assert_eq!(
             (topic, &words["system"]),
-            (&*visit.topic(), &json!("shutdown"))
+            (visit.room().talk(), &json!("shutdown"))
         );
     }
 }

@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(tick.lines, NOTHING);
         assert_eq!(
             tick.snapshots[0].1.people,
-            [ada.clone()],
+            std::slice::from_ref(&ada),
             "here until the grace is over"
         );
         assert_eq!(tick.next, Some(gone + GRACE));
