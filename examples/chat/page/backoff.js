@@ -9,10 +9,12 @@ export class Backoff {
   #action;
   #attempt = 0;
   #timer = null;
-  #online = () => this.#timer !== null && this.now();
+  #online;
 
-  constructor(action) {
+  constructor(action, isOpen) {
     this.#action = action;
+    // A try that is under way may sit on packets that were lost: it is made anew, too.
+    this.#online = () => isOpen() || this.now();
     addEventListener("online", this.#online);
   }
 

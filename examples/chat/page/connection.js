@@ -4,8 +4,8 @@ import { Outbox } from "./outbox.js";
 const PROTOCOL = "towpath.v1";
 const HISTORY = 100;
 const STABLE_MS = 3000;
-/** An acknowledgement comes within milliseconds: without one for so long the peer is gone. */
-const ACK_TIMEOUT_MS = 10_000;
+/** A handshake or an acknowledgement takes milliseconds: after so long without it the peer is gone. */
+const ANSWER_TIMEOUT_MS = 10_000;
 
 /**
  * A room's WebSocket that never gives up: it reconnects, resumes after the last id that it
@@ -21,8 +21,11 @@ export class Connection {
   #socket = null;
   #lastId = null;
   #openedAt = 0;
-  #ackTimer = null;
-  #backoff = new Backoff(() => this.#connect());
+  #answerTimer = null;
+  #backoff = new Backoff(
+    () => this.#connect(),
+    () => this.#isOpen,
+  );
   // A socket does not notice that the network went away; wait for `online` with a new one.
   #offline = () => this.#lost("offline");
 
@@ -41,9 +44,13 @@ export class Connection {
     return [...this.#outbox];
   }
 
+  get #isOpen() {
+    return this.#socket?.readyState === WebSocket.OPEN;
+  }
+
   publish(message) {
     this.#outbox.add(message);
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#send(message);
+    if (this.#isOpen) this.#send(message);
   }
 
   close() {
@@ -61,10 +68,12 @@ export class Connection {
     socket.onopen = () => this.#opened();
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     socket.onclose = ({ code }) => this.#lost(code === 1012 ? "the server restarts" : null);
+    this.#awaitAnswer();
     this.#listener.onState("connecting");
   }
 
   #opened() {
+    this.#answered();
     this.#openedAt = Date.now();
     this.#listener.onState("open");
     for (const message of this.#outbox) this.#send(message);
@@ -81,8 +90,7 @@ export class Connection {
 
   /** Forgets the socket, so that nothing of it is heard any more. */
   #drop() {
-    clearTimeout(this.#ackTimer);
-    this.#ackTimer = null;
+    this.#answered();
     const socket = this.#socket;
     this.#socket = null;
     if (socket === null) return;
@@ -92,18 +100,22 @@ export class Connection {
 
   #send({ m, text }) {
     this.#socket.send(JSON.stringify({ publish: JSON.stringify({ m, text }), ref: m }));
-    if (this.#ackTimer === null) this.#awaitAck();
+    if (this.#answerTimer === null) this.#awaitAnswer();
   }
 
-  #awaitAck() {
-    this.#ackTimer = setTimeout(() => this.#lost("no answer"), ACK_TIMEOUT_MS);
+  #awaitAnswer() {
+    this.#answerTimer = setTimeout(() => this.#lost("no answer"), ANSWER_TIMEOUT_MS);
+  }
+
+  #answered() {
+    clearTimeout(this.#answerTimer);
+    this.#answerTimer = null;
   }
 
   #settle(m) {
     this.#outbox.settle(m);
-    clearTimeout(this.#ackTimer);
-    this.#ackTimer = null;
-    if (!this.#outbox.isEmpty) this.#awaitAck();
+    this.#answered();
+    if (!this.#outbox.isEmpty) this.#awaitAnswer();
   }
 
   #receive(frame) {

@@ -10,7 +10,10 @@ export class Feed {
   #source = null;
   #lastId = null;
   #interrupted = false;
-  #backoff = new Backoff(() => this.#connect());
+  #backoff = new Backoff(
+    () => this.#connect(),
+    () => this.#source.readyState === EventSource.OPEN,
+  );
 
   constructor(room, listener) {
     this.#url = new URL(`/rooms/${encodeURIComponent(room)}/feed`, location.href);
