@@ -25,17 +25,8 @@ impl Subscribe {
     /// empty one is none.
     ///
     /// It wins over [`last`](Self::last), in whichever order they are called.
-<<<<<<< HEAD
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "called as `after(id)`, not `after(&id)`"
-    )]
-    pub fn after(mut self, id: impl ToString) -> Self {
-        let id = id.to_string();
-=======
     pub fn after(mut self, id: impl Into<String>) -> Self {
         let id = id.into();
->>>>>>> hub
         if !id.is_empty() {
             self.start = Start::After(id);
         }
