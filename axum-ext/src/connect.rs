@@ -98,7 +98,8 @@ fn bound(_: &SockRef<'_>, _: Option<Duration>) -> std::io::Result<()> {
     Ok(())
 }
 
-#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+#[cfg(test)]
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod tests {
     use std::{
         convert::Infallible,
