@@ -7,6 +7,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use towpath::{
     Drain, Draining, Stats,
+    hub::{Events, Subscription},
     sse::{self, KeepAlive, OnDrain, Source},
 };
 
@@ -73,6 +74,13 @@ impl<S: Source> Sse<S> {
 impl<S> From<sse::Sse<S>> for Sse<S> {
     fn from(sse: sse::Sse<S>) -> Self {
         Self(sse)
+    }
+}
+
+impl From<Subscription> for Sse<Events> {
+    /// The subscription's events, with their ids, and its gaps.
+    fn from(subscription: Subscription) -> Self {
+        Self(subscription.into())
     }
 }
 

@@ -74,18 +74,20 @@ pub trait Transport {
 
 /// A transport over a TCP socket of its own.
 ///
-/// The kernel is asked to take no more than 128 KiB that it has not sent, so
-/// that a slow peer is seen as it is: with an ordinary send buffer a socket
-/// became writable only after its peer had read more than a megabyte.
+/// The kernel is asked to take no more than 16 KiB that it has not sent, so that
+/// a write which takes a byte is progress of the peer: with an ordinary send
+/// buffer a socket became writable only after its peer had read more than a
+/// megabyte (`docs/driver-hyper.md`).
 #[derive(Debug)]
 pub struct TcpTransport(TcpStream);
 
 /// What the kernel holds unsent for a peer before the socket counts as full.
-const NOT_SENT_LOW_WATER: u32 = 128 * 1024;
+const NOT_SENT_LOW_WATER: u32 = 16 * 1024;
 
 impl TcpTransport {
     /// Takes over `stream` and sets what a WebSocket needs: no delay for small
-    /// segments, and the low-water mark of unsent bytes.
+    /// segments, the low-water mark of unsent bytes, and no `TCP_USER_TIMEOUT`,
+    /// which would reset slow peers before the driver's own write time-out.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
         let socket = socket2::SockRef::from(&stream);
@@ -95,8 +97,11 @@ impl TcpTransport {
             tracing::debug!(%error, "TCP_NODELAY");
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Err(error) = socket.set_tcp_notsent_lowat(NOT_SENT_LOW_WATER) {
-            tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
+        if let Err(error) = socket
+            .set_tcp_notsent_lowat(NOT_SENT_LOW_WATER)
+            .and_then(|()| socket.set_tcp_user_timeout(None))
+        {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT");
         }
         Self(stream)
     }
