@@ -22,6 +22,7 @@ ids() {
     while IFS= read -r line; do
         case "$line" in
             id:*) line=${line#id:}; line=${line# }; seen="$seen${seen:+ }$line" ;;
+            *) continue ;;
         esac
         [ "$line" == "${1:-}" ] && break
     done

@@ -92,16 +92,20 @@ async def many_in_flight(base):
         await sender
 
 
-async def closes_with(base, path, code, act=None):
+async def closes_with(base, path, code, act):
     """The close code that the server sends when `act` was done to the socket."""
     async with open_socket(base, path) as socket:
-        if act is not None:
-            await act(socket)
         try:
+            await act(socket)
             while True:
                 await socket.recv()
-        except websockets.ConnectionClosed as closed:
-            expect(closed.rcvd and closed.rcvd.code, code, "the server's close code")
+        except websockets.ConnectionClosed:
+            pass
+        except AttributeError:
+            # websockets 17.4 trips over a transport that closed while it was sending; the close frame is known all the same.
+            pass
+        received = socket.protocol.close_rcvd
+        expect(received and received.code, code, "the server's close code")
 
 
 @check

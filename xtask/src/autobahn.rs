@@ -1,11 +1,12 @@
 //! The Autobahn conformance suite: its client against both testbeds, its verdicts held against ours.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, thread, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    each::against_each,
     failure::Failure,
     process::{Job, Log, RunningServer},
     project::make_empty_folder,
@@ -201,82 +202,48 @@ impl Verdicts {
 /// Runs the suite against each server at the same time.
 pub(crate) fn run(context: &Context, log: &Log) -> Result<Outcome, Failure> {
     let wstest = context.tools.autobahn(&context.project)?;
-    let mut outcome = Outcome::default();
-    let results: Vec<_> = thread::scope(|scope| {
-        let suites: Vec<_> = context
-            .servers
-            .names()
-            .iter()
-            .map(|&name| (name, scope.spawn(|| run_one(context, &wstest, name))))
-            .collect();
-        suites
-            .into_iter()
-            .map(|(name, suite)| {
-                let result = suite
-                    .join()
-                    .unwrap_or_else(|_| Err(Failure::new("the step panicked")));
-                (name, result)
-            })
-            .collect()
-    });
-    for (name, result) in results {
-        match result {
-            Ok((verdicts, reports)) => {
-                outcome.notes.push(verdicts.table_line(name));
-                outcome.notes.extend(verdicts.wrong_counts());
-                outcome
-                    .notes
-                    .extend(describe_failures(&verdicts, &reports, name));
-                outcome.tally += verdicts.tally();
-            }
-            Err(failure) => outcome.fail(format!("{name}: {failure}")),
-        }
-        let written = context
-            .project
-            .reports()
-            .join(format!("autobahn-{name}.log"));
-        if written.exists() {
-            log.append(&written)?;
-        }
-    }
-    Ok(outcome)
+    against_each(context, log, "autobahn", |name, log| {
+        let reports = context.project.reports().join(format!("autobahn-{name}"));
+        make_empty_folder(&reports)?;
+        let verdicts = run_wstest(context, &wstest, name, &reports, log)?;
+        let counts = verdicts.wrong_counts();
+        let counts = counts.map(|counts| format!("{name}: {counts}"));
+        let mut causes: Vec<_> = counts.into_iter().collect();
+        causes.extend(describe_failures(&verdicts, &reports, name));
+        Ok(Outcome {
+            tally: verdicts.tally(),
+            notes: vec![verdicts.table_line(name)],
+            causes,
+        })
+    })
 }
 
-fn run_one(
+fn run_wstest(
     context: &Context,
     wstest: &Path,
     name: &str,
-) -> Result<(Verdicts, std::path::PathBuf), Failure> {
-    let reports = context.project.reports().join(format!("autobahn-{name}"));
-    make_empty_folder(&reports)?;
-    let log = Log::create(
-        context
-            .project
-            .reports()
-            .join(format!("autobahn-{name}.log")),
-    )?;
+    reports: &Path,
+    log: &Log,
+) -> Result<Verdicts, Failure> {
     let program = context.project.program(&format!("testbed-{name}"));
     let selection = &context.selection;
-    let mut server = RunningServer::start(&program, selection.server_options(), &log)?;
+    let mut server = RunningServer::start(&program, selection.server_options(), log)?;
     let specification = reports.join("specification.json");
     let text =
-        serde_json::to_string_pretty(&selection.specification(&reports, name, server.address()))
+        serde_json::to_string_pretty(&selection.specification(reports, name, server.address()))
             .map_err(|error| Failure::new(error.to_string()))?;
     fs::write(&specification, text).map_err(Failure::of_path(&specification))?;
     let job = Job::new(wstest)
         .args(["--mode", "fuzzingclient", "--spec"])
         .args([&specification])
-        .folder(&reports)
+        .folder(reports)
         .limit(selection.limit());
     // Its exit status says only that it came to its end.
     log.run(&job)?.success()?;
     server.check_alive()?;
     let index = reports.join("index.json");
     let index = fs::read_to_string(&index).map_err(Failure::of_path(&index))?;
-    Ok((
-        Verdicts::read(&index, name, selection.expected_cases())?,
-        reports,
-    ))
+    Verdicts::read(&index, name, selection.expected_cases())
 }
 
 /// The wrong cases, with what `wstest` expected and saw.

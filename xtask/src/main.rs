@@ -8,6 +8,7 @@
 )]
 
 mod autobahn;
+mod each;
 mod failure;
 mod peers;
 mod process;

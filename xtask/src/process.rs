@@ -206,12 +206,18 @@ impl Log {
         })
     }
 
-    /// Adds a log to this one, under its name.
-    pub(crate) fn append(&self, other: &Path) -> Result<(), Failure> {
+    /// Adds another log to this one, under its name, without the lines that begin with `noise`.
+    pub(crate) fn append(&self, other: &Path, noise: &str) -> Result<(), Failure> {
         let text = fs::read(other).map_err(Failure::of_path(other))?;
+        let mut kept = format!("--- {}\n", other.display());
+        for line in String::from_utf8_lossy(&text).lines() {
+            if !line.starts_with(noise) {
+                kept.push_str(line);
+                kept.push('\n');
+            }
+        }
         let mut file = &self.file;
-        writeln!(file, "--- {}", other.display())
-            .and_then(|()| file.write_all(&text))
+        file.write_all(kept.as_bytes())
             .map_err(Failure::of_path(&self.path))
     }
 

@@ -100,6 +100,13 @@ impl Outcome {
         self.causes.push(cause.into());
     }
 
+    /// Adds another part of the step.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.tally += other.tally;
+        self.notes.extend(other.notes);
+        self.causes.extend(other.causes);
+    }
+
     /// Adds what a test runner counted. One that failed without saying so in its count, or that counted nothing,
     /// is a failed test itself.
     pub(crate) fn add_runner(&mut self, ended: &Ended) {
@@ -334,33 +341,37 @@ fn has_nextest(log: &Log) -> Result<bool, Failure> {
 
 /// On the workspace features unify and prove nothing, so each crate is checked by itself.
 fn features(context: &Context, log: &Log) -> Result<Outcome, Failure> {
+    let mut causes = Vec::new();
     for package in context.project.libraries() {
-        let alone = package
-            .features
-            .keys()
-            .filter(|feature| *feature != "default");
-        for features in std::iter::once("").chain(alone.map(String::as_str)) {
+        let alone = package.features.keys().map(String::as_str);
+        let alone = alone.filter(|feature| *feature != "default");
+        for feature in std::iter::once("").chain(alone) {
             let check = Job::new("cargo")
-                .args(["check", "--package", &package.name, "--no-default-features"])
-                .args(["--features", features])
+                .args(["check", "--package", &package.name])
+                .args(["--no-default-features", "--features", feature])
                 .folder(&context.project.root);
-            let output = log.run(&check.gives_way())?.success()?;
-            // Not by `-D warnings` in RUSTFLAGS, which would compile every dependency once more.
-            if output.contains("generated 1 warning")
-                || output.contains(" warnings (")
-                || output.contains(" warnings\n")
-            {
-                let features = if features.is_empty() {
+            let ended = log.run(&check.gives_way())?;
+            // Not by `-D warnings` in RUSTFLAGS, which would compile every dependency once more. Cargo says again
+            // what it said when it compiled, so nothing is missed in a second run.
+            let warned = ended.output.contains("` (lib) generated ");
+            if warned || !ended.succeeded() {
+                let with = if feature.is_empty() {
                     "no feature"
                 } else {
-                    features
+                    feature
                 };
-                return Err(Failure::new(format!(
-                    "{} warns with {features}",
-                    package.name
-                )));
+                let what = if warned { "warns" } else { "does not build" };
+                causes.push(format!("{} {what} with {with}", package.name));
             }
         }
     }
-    Ok(Outcome::passed())
+    let mut outcome = Outcome::passed();
+    if !causes.is_empty() {
+        outcome.tally = Tally {
+            passed: 0,
+            failed: 1,
+        };
+        outcome.causes = causes;
+    }
+    Ok(outcome)
 }
