@@ -1,2 +1,104 @@
-//! The one test command of the project.
-fn main() {}
+//! The project's own commands: `cargo xtask test` is the one test command, `cargo xtask autobahn` its conformance
+//! suite alone.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program speaks to its user"
+)]
+
+mod autobahn;
+mod each;
+mod failure;
+mod peers;
+mod process;
+mod project;
+mod python;
+mod schedule;
+mod steps;
+mod tally;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    autobahn::{Selection, Server},
+    failure::Failure,
+    project::Project,
+    schedule::Report,
+    steps::{Context, StepName},
+};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs every check and test, and installs what they need.
+    Test {
+        /// Leaves Autobahn and the browser out.
+        #[arg(long)]
+        quick: bool,
+        /// Runs these steps and what they need.
+        #[arg(long, value_enum, num_args = 1.., value_name = "STEP", conflicts_with = "quick")]
+        only: Vec<StepName>,
+    },
+    /// Runs the Autobahn conformance suite against the testbeds.
+    Autobahn {
+        /// Runs all 517 cases, with the testbeds' `--deflate`, in place of the 247 fast ones.
+        #[arg(long)]
+        all: bool,
+        /// Runs the cases that match these patterns, as `9.*` or `7.1.3`.
+        #[arg(long, num_args = 1.., value_name = "PATTERN", conflicts_with = "all")]
+        cases: Vec<String>,
+        /// The testbed that is tested.
+        #[arg(long, value_enum, default_value_t = Server::Both)]
+        server: Server,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(report) => report.print_end(),
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Report, Failure> {
+    let project = Project::locate()?;
+    let (selection, servers, steps) = match command {
+        Command::Test { quick, only } => {
+            (Selection::Fast, Server::Both, chosen_steps(quick, &only))
+        }
+        Command::Autobahn { all, cases, server } => {
+            let selection = match (all, cases.is_empty()) {
+                (true, _) => Selection::All,
+                (false, true) => Selection::Fast,
+                (false, false) => Selection::Only(cases),
+            };
+            (selection, server, steps::with_needs(&[StepName::Autobahn]))
+        }
+    };
+    schedule::run(&Context::new(project, selection, servers), &steps)
+}
+
+fn chosen_steps(quick: bool, only: &[StepName]) -> Vec<StepName> {
+    if only.is_empty() {
+        steps::ALL
+            .iter()
+            .copied()
+            .filter(|step| !(quick && step.is_slow()))
+            .collect()
+    } else {
+        steps::with_needs(only)
+    }
+}
