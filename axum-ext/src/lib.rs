@@ -45,7 +45,8 @@ mod sse;
 mod ws;
 
 pub use towpath::{
-    Drain, DrainGuard, DrainOutcome, Draining, Snapshot, Stats, hub,
+    Drain, DrainGuard, DrainOutcome, Draining, Snapshot, Stats,
+    hub::{self, EventId, Hub, Subscription},
     sse::{Event, EventError, KeepAlive, OnDrain},
     ws::{
         AllowedOrigin, CloseCode, CloseFrame, ConfigError, Error, HandlerError, Message,

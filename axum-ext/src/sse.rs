@@ -77,8 +77,8 @@ impl<S> From<sse::Sse<S>> for Sse<S> {
     }
 }
 
+/// The events of a topic, with what was missed told as an event `gap`.
 impl From<Subscription> for Sse<Events> {
-    /// The subscription's events, with their ids, and its gaps.
     fn from(subscription: Subscription) -> Self {
         Self(subscription.into())
     }
@@ -114,6 +114,7 @@ mod tests {
 
     use axum::body::to_bytes;
     use futures_util::stream;
+    use http_body_util::BodyExt;
     use towpath::sse::Event;
 
     use super::*;
@@ -146,6 +147,20 @@ mod tests {
         let never_fails = stream::iter([Ok::<_, Infallible>(Event::new().data("b"))]);
         let response = Sse::new(never_fails).into_response();
         assert!(text(response).await.ends_with("data: b\n\n"));
+    }
+
+    #[tokio::test]
+    async fn a_subscription_is_a_stream() {
+        let hub = towpath::hub::Hub::new();
+        let id = hub.publish("ticks", "one").await.unwrap();
+        let subscription = hub.subscribe("ticks").last(1).await.unwrap();
+        let mut body = Sse::from(subscription).into_response().into_body();
+        let mut text = String::new();
+        while !text.contains("data: one\n\n") {
+            let frame = body.frame().await.expect("a live stream").unwrap();
+            text += std::str::from_utf8(&frame.into_data().unwrap()).unwrap();
+        }
+        assert!(text.contains(&format!("id: {id}\n")), "{text}");
     }
 
     #[tokio::test]
