@@ -146,7 +146,8 @@ fn bound(_: &SockRef<'_>, _: Option<Duration>) -> std::io::Result<()> {
     Ok(())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use actix_web::rt::net::TcpListener;
 

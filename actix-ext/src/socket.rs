@@ -50,7 +50,8 @@ impl Socket {
         set_user_timeout(&self.reach()?, None)
     }
 
-    /// Gives what actix still has to flush, once nobody watches it any more, the kernel's write time-out.
+    /// Gives what actix still has to flush, once nobody watches it any more, the
+    /// kernel's write time-out.
     ///
     /// # Errors
     /// Where the socket cannot be reached or is gone.
@@ -122,7 +123,8 @@ fn set_user_timeout(_: &socket2::Socket, _: Option<Duration>) -> io::Result<()> 
     Ok(())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::io::Read;
 
