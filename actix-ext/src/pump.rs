@@ -1,0 +1,297 @@
+//! The way between a driver and actix: a response body that only passes bytes on, and
+//! the transport over it.
+//!
+//! The driver cannot live in the body: actix polls none whose peer does not read. It
+//! runs in a local task beside it and takes the request's payload itself, which actix
+//! feeds whether the body is blocked or not. So only what goes out is handed over here,
+//! within one thread.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use bytes::{Buf, Bytes, BytesMut};
+use futures_core::Stream;
+use towpath::ws::{Outbox, Received, Transport};
+
+use crate::socket::Socket;
+
+/// Bytes that wait for the body before the transport is full.
+const QUEUE: usize = 64 << 10;
+/// actix copies a chunk whole, however much of it the socket takes.
+const CHUNK: usize = 16 << 10;
+/// A chunk for a peer that reads slowly: that it reads shows only when a chunk is taken,
+/// and one that reads 1 KB/s must be seen to within the write time-out.
+const SLOW_CHUNK: usize = 4 << 10;
+/// A peer that leaves the queue full for so long is slow.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Joins a request's payload and the body of its 101.
+pub(crate) fn pump(payload: Payload, socket: Option<Socket>) -> (Pump, PumpTransport) {
+    if let Some(socket) = &socket {
+        // Where it cannot be lifted, the kernel's stricter time-out is the one.
+        let _ = socket.lift_timeout();
+    }
+    let pipe = Rc::new(RefCell::new(Pipe::default()));
+    let transport = PumpTransport {
+        payload,
+        rest: Bytes::new(),
+        pipe: Rc::clone(&pipe),
+        socket,
+    };
+    (Pump(pipe), transport)
+}
+
+/// What goes out, between the two tasks.
+#[derive(Default)]
+struct Pipe {
+    queue: VecDeque<Bytes>,
+    queued: usize,
+    /// Since when the queue has been full.
+    full_since: Option<Instant>,
+    /// The body waits for bytes.
+    body: Option<Waker>,
+    /// The transport waits for room, or for the body's end.
+    transport: Option<Waker>,
+    /// The body ends behind the queue.
+    finished: bool,
+    /// The body has ended in order.
+    ended: bool,
+    /// The body was dropped: the connection is gone, or past its upgrade.
+    gone: bool,
+}
+
+impl Pipe {
+    fn push(&mut self, out: &mut impl Buf) -> usize {
+        let mut taken = 0;
+        while self.queued < QUEUE && out.has_remaining() {
+            let count = out.chunk().len().min(QUEUE - self.queued);
+            self.queue.push_back(out.copy_to_bytes(count));
+            self.queued += count;
+            taken += count;
+        }
+        taken
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let slow = self.full_since.is_some_and(|since| since.elapsed() > SLOW);
+        let limit = if slow { SLOW_CHUNK } else { CHUNK };
+        let first = self.queue.front_mut()?;
+        let chunk = first.split_to(first.len().min(limit));
+        if first.is_empty() {
+            self.queue.pop_front();
+        }
+        self.queued -= chunk.len();
+        if self.queue.is_empty() {
+            self.full_since = None;
+            // An idle connection owns no buffer.
+            self.queue = VecDeque::new();
+        }
+        Some(chunk)
+    }
+
+    fn clear(&mut self) {
+        self.queue = VecDeque::new();
+        self.queued = 0;
+    }
+
+    fn is_reset(&self) -> bool {
+        self.gone && !self.ended
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// The body of the 101.
+pub(crate) struct Pump(Rc<RefCell<Pipe>>);
+
+impl MessageBody for Pump {
+    // An error would drop what actix has not flushed, and log it.
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let mut pipe = self.0.borrow_mut();
+        let chunk = pipe.pop();
+        if chunk.is_none() && !pipe.finished {
+            if !pipe
+                .body
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
+                pipe.body = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        pipe.ended |= chunk.is_none();
+        let waker = pipe.transport.take();
+        drop(pipe);
+        wake(waker);
+        Poll::Ready(chunk.map(Ok))
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        let mut pipe = self.0.borrow_mut();
+        pipe.gone = true;
+        pipe.clear();
+        let waker = pipe.transport.take();
+        drop(pipe);
+        wake(waker);
+    }
+}
+
+/// The way to the peer through the payload and the body of an upgraded request.
+pub(crate) struct PumpTransport {
+    payload: Payload,
+    /// Of a chunk that was larger than what was asked for.
+    rest: Bytes,
+    pipe: Rc<RefCell<Pipe>>,
+    /// Until the connection was reset.
+    socket: Option<Socket>,
+}
+
+impl PumpTransport {
+    /// Tells the body that there is something for it.
+    fn wake_body(&self) {
+        let waker = self.pipe.borrow_mut().body.take();
+        wake(waker);
+    }
+
+    /// Ready where the connection is gone or `done`; otherwise the body's next step
+    /// wakes.
+    fn poll_body(
+        &self,
+        cx: &Context<'_>,
+        done: impl FnOnce(&Pipe) -> bool,
+    ) -> Poll<io::Result<()>> {
+        let mut pipe = self.pipe.borrow_mut();
+        if pipe.is_reset() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if done(&pipe) {
+            return Poll::Ready(Ok(()));
+        }
+        pipe.transport = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Transport for PumpTransport {
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &mut BytesMut,
+        max: usize,
+    ) -> Poll<io::Result<Received>> {
+        while self.rest.is_empty() {
+            self.rest = match Pin::new(&mut self.payload).poll_next(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(chunk))) => chunk,
+                Poll::Ready(Some(Err(PayloadError::Io(error)))) => return Poll::Ready(Err(error)),
+                // actix gives a FIN, an RST and its own end the same error; only
+                // behind a FIN the body lives on.
+                Poll::Ready(_) if self.pipe.borrow().is_reset() => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(Received::End)),
+            };
+        }
+        let chunk = self.rest.split_to(self.rest.len().min(max));
+        if self.rest.is_empty() {
+            // An empty slice would still hold the whole buffer.
+            self.rest = Bytes::new();
+        }
+        Poll::Ready(Ok(Received::Chunk(chunk)))
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Poll<io::Result<usize>> {
+        let mut pipe = self.pipe.borrow_mut();
+        if pipe.gone {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let taken = pipe.push(out);
+        if taken == 0 {
+            pipe.full_since.get_or_insert_with(Instant::now);
+            pipe.transport = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        drop(pipe);
+        self.wake_body();
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_body(cx, |pipe| pipe.queue.is_empty())
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pipe.borrow_mut().finished = true;
+        self.wake_body();
+        self.poll_body(cx, |pipe| pipe.ended)
+    }
+
+    fn abort(&mut self) {
+        let mut pipe = self.pipe.borrow_mut();
+        pipe.clear();
+        pipe.finished = true;
+        let gone = pipe.gone;
+        drop(pipe);
+        self.wake_body();
+        // Without a body actix may have closed the socket already.
+        if let Some(socket) = self.socket.take().filter(|_| !gone) {
+            // Where it cannot be reached, the kernel's time-out was never lifted.
+            let _ = socket.reset();
+        }
+    }
+
+    fn unsent(&self) -> Option<usize> {
+        Some(self.pipe.borrow().queued)
+    }
+}
+
+impl Drop for PumpTransport {
+    fn drop(&mut self) {
+        self.pipe.borrow_mut().finished = true;
+        self.wake_body();
+        if let Some(socket) = self.socket.take() {
+            // What actix still has to flush is nobody's to watch from here on. It
+            // fails where the connection is gone.
+            let _ = socket.restore_timeout();
+        }
+    }
+}
+
+impl fmt::Debug for PumpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pipe = self.pipe.borrow();
+        f.debug_struct("PumpTransport")
+            .field("queued", &pipe.queued)
+            .field("finished", &pipe.finished)
+            .field("gone", &pipe.gone)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
