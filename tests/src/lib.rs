@@ -1,1 +1,23 @@
-//! towpath.
+//! What the two testbeds share, and what drives them from outside.
+//!
+//! The binaries `testbed-axum` and `testbed-actix` are the same server over two
+//! frameworks: [`Options`], the state behind the routes ([`Testbed`]) and the socket
+//! handlers ([`routes`]) are here, since a handler of a `WebSocket` knows no framework.
+//! [`process`], [`http`], [`sse`] and [`ws`] are the other side: they start a testbed
+//! and speak to it over sockets, without a line of the server's own code but the sans-IO
+//! protocol.
+
+pub mod http;
+mod options;
+pub mod process;
+pub mod routes;
+mod signals;
+pub mod sse;
+mod stats;
+mod testbed;
+pub mod ws;
+
+pub use options::{Options, OptionsError};
+pub use signals::drain_on_sigterm;
+pub use stats::Counts;
+pub use testbed::{Testbed, announce, fail};

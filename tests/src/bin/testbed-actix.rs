@@ -1,0 +1,211 @@
+//! The testbed over actix-web.
+
+use std::{io, process::ExitCode, time::Duration};
+
+use actix_web::{
+    App, Error, HttpResponse, HttpServer, Responder,
+    dev::ServiceRequest,
+    error::InternalError,
+    http::{StatusCode, header},
+    web::{self, Data, PayloadConfig, ServiceConfig},
+};
+use actix_web_httpauth::{
+    extractors::{AuthenticationError, bearer::BearerAuth},
+    headers::www_authenticate::bearer::Bearer,
+    middleware::HttpAuthentication,
+};
+use bytes::Bytes;
+use towpath::{
+    hub::TOWPATH_V1,
+    sse::{self, OnDrain},
+};
+use towpath_actix::{LastEventId, Sse, WsLayer, WsUpgrade, on_connect_with, ws};
+use towpath_tests::{
+    Testbed, announce, drain_on_sigterm, fail,
+    routes::{self, CountQuery, FloodQuery, PublishQuery, Refused, SinkQuery},
+};
+
+/// Once the last socket and stream is gone the answers under way have so long.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+type Query<T> = Result<web::Query<T>, Error>;
+
+fn main() -> ExitCode {
+    let testbed = match Testbed::from_args() {
+        Ok(testbed) => testbed,
+        Err(code) => return code,
+    };
+    let code = actix_web::rt::System::new().block_on(run(testbed));
+    code.unwrap_or_else(fail)
+}
+
+async fn run(testbed: Testbed) -> io::Result<ExitCode> {
+    let listener = testbed.listen()?;
+    let address = listener.local_addr()?;
+    let drain = testbed.drain().clone();
+    let options = testbed.options().clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap(WsLayer::from(testbed.ws().clone()))
+            .app_data(PayloadConfig::new(testbed.options().max_message_size))
+            .app_data(Data::new(testbed.clone()))
+            .configure(app)
+    })
+    .workers(options.threads)
+    .on_connect(on_connect_with(options.write_timeout()))
+    .client_request_timeout(options.handshake_timeout())
+    // A FIN at once, where by default it would wait for the peer's.
+    .client_disconnect_timeout(Duration::ZERO)
+    // A reader's FIN is its end, as hyper has it, not only when it is next written to.
+    .h1_allow_half_closed(false)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    let handle = server.handle();
+
+    drain_on_sigterm(drain.clone())?;
+    announce(address)?;
+    let finished = drain.finished();
+    let stopped = async {
+        finished.await;
+        // Whoever has not asked by now is owed nothing.
+        let _ = tokio::time::timeout(LAST_WORDS, handle.stop(true)).await;
+        Ok(())
+    };
+    let outcome = drain.run(async {
+        tokio::select! {
+            result = server => result,
+            result = stopped => result,
+        }
+    });
+    let outcome = outcome.await;
+    let code = outcome.exit_code();
+    outcome.into_output().transpose()?;
+    Ok(code)
+}
+
+fn app(app: &mut ServiceConfig) {
+    let private = web::resource("/private/echo")
+        .wrap(HttpAuthentication::bearer(authorize))
+        .route(ws(echo));
+    let topic = web::resource("/topics/{topic}")
+        .route(web::get().to(topic))
+        .route(web::post().to(publish));
+    app.service(private)
+        .service(topic)
+        .route("/echo", ws(echo))
+        .route("/protocols", ws(protocols))
+        .route("/flood", ws(flood))
+        .route("/sink", ws(sink))
+        .route("/panic", ws(panic))
+        .route("/count", web::get().to(count))
+        .route("/topics/{topic}/ws", ws(topic_ws))
+        .route("/stats", web::get().to(stats))
+        .route("/healthz", web::get().to(healthz));
+}
+
+async fn echo(upgrade: WsUpgrade) -> impl Responder {
+    upgrade.on_upgrade(routes::echo)
+}
+
+async fn protocols(upgrade: WsUpgrade) -> impl Responder {
+    let upgrade = upgrade.protocols(routes::PROTOCOLS);
+    upgrade.on_upgrade(routes::protocols)
+}
+
+async fn flood(
+    upgrade: WsUpgrade,
+    testbed: Data<Testbed>,
+    query: Query<FloodQuery>,
+) -> Result<impl Responder, Error> {
+    let query = testbed.counted(query)?.into_inner();
+    Ok(upgrade.on_upgrade(move |socket| routes::flood(socket, query)))
+}
+
+async fn sink(
+    upgrade: WsUpgrade,
+    testbed: Data<Testbed>,
+    query: Query<SinkQuery>,
+) -> Result<impl Responder, Error> {
+    let query = testbed.counted(query)?.into_inner();
+    Ok(upgrade.on_upgrade(move |socket| routes::sink(socket, query)))
+}
+
+async fn panic(upgrade: WsUpgrade) -> impl Responder {
+    upgrade.on_upgrade(routes::panic)
+}
+
+async fn count(
+    testbed: Data<Testbed>,
+    last: LastEventId,
+    query: Query<CountQuery>,
+) -> Result<impl Responder, Error> {
+    let query = testbed.counted(query)?.into_inner();
+    let events = sse::Sse::new(routes::count(query, &last));
+    Ok(Sse::from(testbed.sse(events).on_drain(OnDrain::Finish)))
+}
+
+async fn topic(
+    testbed: Data<Testbed>,
+    topic: web::Path<String>,
+    last: LastEventId,
+) -> Result<impl Responder, InternalError<Refused>> {
+    let serve = routes::serve(&testbed, topic.into_inner(), &last).await;
+    let events = serve.map_err(refused)?.into_sse();
+    Ok(Sse::from(testbed.sse(events)))
+}
+
+async fn topic_ws(
+    upgrade: WsUpgrade,
+    testbed: Data<Testbed>,
+    topic: web::Path<String>,
+    last: LastEventId,
+) -> Result<impl Responder, InternalError<Refused>> {
+    let serve = routes::serve(&testbed, topic.into_inner(), &last).await;
+    let serve = serve.map_err(refused)?;
+    let upgrade = upgrade.protocols([TOWPATH_V1]);
+    Ok(upgrade.on_upgrade(|socket| serve.run(socket)))
+}
+
+async fn publish(
+    testbed: Data<Testbed>,
+    topic: web::Path<String>,
+    query: web::Query<PublishQuery>,
+    request: actix_web::HttpRequest,
+    body: Bytes,
+) -> Result<impl Responder, InternalError<Refused>> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let content_type = content_type.map(|value| value.as_bytes());
+    let query = query.into_inner();
+    let published = routes::publish(testbed.hub(), &topic, query, content_type, body).await;
+    Ok(HttpResponse::Created().json(published.map_err(refused)?))
+}
+
+async fn stats(testbed: Data<Testbed>) -> impl Responder {
+    web::Json(testbed.counts())
+}
+
+async fn healthz(testbed: Data<Testbed>) -> impl Responder {
+    let (code, text) = testbed.health();
+    (text, status(code))
+}
+
+fn refused(refused: Refused) -> InternalError<Refused> {
+    let status = status(refused.status());
+    InternalError::new(refused, status)
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+async fn authorize(
+    request: ServiceRequest,
+    credential: BearerAuth,
+) -> Result<ServiceRequest, (Error, ServiceRequest)> {
+    if routes::is_authorized(credential.token().as_bytes()) {
+        return Ok(request);
+    }
+    let challenge = AuthenticationError::new(Bearer::default());
+    Err((challenge.into(), request))
+}
