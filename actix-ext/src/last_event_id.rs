@@ -22,12 +22,6 @@ use towpath::sse;
 pub struct LastEventId(sse::LastEventId);
 
 impl LastEventId {
-    /// That of [`towpath`].
-    #[must_use]
-    pub fn into_inner(self) -> sse::LastEventId {
-        self.0
-    }
-
     /// The id alone.
     #[must_use]
     pub fn into_id(self) -> Option<String> {
@@ -40,6 +34,12 @@ impl Deref for LastEventId {
 
     fn deref(&self) -> &sse::LastEventId {
         &self.0
+    }
+}
+
+impl From<LastEventId> for sse::LastEventId {
+    fn from(last: LastEventId) -> Self {
+        last.0
     }
 }
 

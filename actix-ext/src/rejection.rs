@@ -1,4 +1,4 @@
-use std::{fmt, ops::Deref};
+use std::{error::Error, fmt};
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -13,10 +13,17 @@ use towpath::ws::handshake;
 pub struct UpgradeRejection(handshake::UpgradeRejection);
 
 impl UpgradeRejection {
+    /// The status of the response.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        // Core's statuses are valid, so the fall-back is never used.
+        StatusCode::from_u16(self.0.status()).unwrap_or(StatusCode::BAD_REQUEST)
+    }
+
     /// The reason.
     #[must_use]
-    pub fn into_inner(self) -> handshake::UpgradeRejection {
-        self.0
+    pub const fn reason(&self) -> &handshake::UpgradeRejection {
+        &self.0
     }
 }
 
@@ -26,26 +33,21 @@ impl From<handshake::UpgradeRejection> for UpgradeRejection {
     }
 }
 
-impl Deref for UpgradeRejection {
-    type Target = handshake::UpgradeRejection;
-
-    fn deref(&self) -> &handshake::UpgradeRejection {
-        &self.0
-    }
-}
-
 impl fmt::Display for UpgradeRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for UpgradeRejection {}
+impl Error for UpgradeRejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
 
 impl ResponseError for UpgradeRejection {
     fn status_code(&self) -> StatusCode {
-        // Ours are valid, so the fall-back is never used.
-        StatusCode::from_u16(self.0.status()).unwrap_or(StatusCode::BAD_REQUEST)
+        self.status()
     }
 
     fn error_response(&self) -> HttpResponse {

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http_body::Body;
 use towpath::{
     Drain, Draining, Stats,
+    hub::{self, Subscription},
     sse::{self, KeepAlive, OnDrain, Source, SseBody},
 };
 
@@ -89,6 +90,13 @@ impl<S: Source> Sse<S> {
 impl<S> From<sse::Sse<S>> for Sse<S> {
     fn from(sse: sse::Sse<S>) -> Self {
         Self(sse)
+    }
+}
+
+impl From<Subscription> for Sse<hub::Events> {
+    /// The subscription's events, with their ids, and its gaps.
+    fn from(subscription: Subscription) -> Self {
+        Self(subscription.into())
     }
 }
 
