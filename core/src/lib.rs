@@ -27,6 +27,9 @@ mod encoded;
 pub mod hub;
 pub mod sse;
 mod stats;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 pub mod ws;
 
 pub use drain::{Drain, DrainGuard, DrainOutcome, Draining};

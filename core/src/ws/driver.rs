@@ -109,6 +109,8 @@ struct Engine<T> {
     /// No room in the inbox when it was last filled.
     inbox_full: bool,
     heartbeat: Option<Heartbeat>,
+    /// The transport may hold back what it took.
+    unflushed: bool,
     /// Since when the transport takes nothing, and what its kernel held then.
     blocked: Option<(Instant, Option<usize>)>,
     settings: WsSettings,
@@ -179,6 +181,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             heartbeat: settings
                 .heartbeat_interval()
                 .map(|interval| Heartbeat::new(interval, now)),
+            unflushed: false,
             blocked: None,
             stats,
             settings,

@@ -88,8 +88,10 @@ impl<T: Transport> Engine<T> {
         Self::keep_out(&mut self.out, out, scratch);
         match wrote {
             Wrote::All => {
-                self.blocked = None;
-                self.after_all_is_written(cx);
+                if self.flush(cx) {
+                    self.blocked = None;
+                    self.after_all_is_written(cx);
+                }
             }
             Wrote::Blocked => {}
             Wrote::Broken => self.broken(),
@@ -104,6 +106,7 @@ impl<T: Transport> Engine<T> {
         match transport.poll_send(cx, out) {
             Poll::Ready(Ok(count)) => {
                 self.blocked = None;
+                self.unflushed = true;
                 if let Some(heartbeat) = &mut self.heartbeat {
                     heartbeat.sent(self.now);
                 }
@@ -117,6 +120,33 @@ impl<T: Transport> Engine<T> {
                 let unsent = transport.unsent();
                 self.blocked.get_or_insert((self.now, unsent));
                 Err(Wrote::Blocked)
+            }
+        }
+    }
+
+    /// Has the transport hand on what it took; false where that is not done. TLS
+    /// holds back what its socket had no room for.
+    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(transport) = &mut self.transport else {
+            return false;
+        };
+        if !self.unflushed {
+            return true;
+        }
+        match transport.poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.unflushed = false;
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "WebSocket flush failed");
+                self.broken();
+                false
+            }
+            Poll::Pending => {
+                let unsent = transport.unsent();
+                self.blocked.get_or_insert((self.now, unsent));
+                false
             }
         }
     }
