@@ -32,7 +32,10 @@ pub(crate) struct Counters {
 }
 
 /// The counters at one moment.
+///
+/// With the feature `json` it serialises as an object of these fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// WebSockets that live now.

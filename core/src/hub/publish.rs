@@ -35,6 +35,12 @@ impl Publish {
         self.key = Some(key.into());
         self
     }
+
+    /// The message.
+    #[must_use]
+    pub const fn message(&self) -> &Message {
+        &self.message
+    }
 }
 
 impl From<Message> for Publish {
