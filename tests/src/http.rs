@@ -63,7 +63,10 @@ impl Response {
 #[must_use]
 pub fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\n");
-    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+    if !headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    {
         text.push_str("Host: testbed.example\r\n");
     }
     for (name, value) in headers {
@@ -98,7 +101,9 @@ pub async fn request(
         headers.push(("Content-Length", &length));
     }
     let mut connection = Connection::open(address).await;
-    connection.write(head(method, path, &headers).as_bytes()).await;
+    connection
+        .write(head(method, path, &headers).as_bytes())
+        .await;
     connection.write(body).await;
     let head = connection.head().await;
     let body = if method == "HEAD" {
@@ -106,7 +111,11 @@ pub async fn request(
     } else {
         let mut body = Body::new(connection, &head);
         let mut whole = Vec::new();
-        while let Some(chunk) = timeout(SOON, body.chunk()).await.expect("a body").expect("whole") {
+        while let Some(chunk) = timeout(SOON, body.chunk())
+            .await
+            .expect("a body")
+            .expect("whole")
+        {
             whole.extend_from_slice(&chunk);
         }
         whole
@@ -156,7 +165,11 @@ impl Connection {
                     let head = self.input.split_to(end + 4);
                     return parse(&String::from_utf8_lossy(&head));
                 }
-                assert!(self.more().await.expect("a head") > 0, "no head: {:?}", self.input);
+                assert!(
+                    self.more().await.expect("a head") > 0,
+                    "no head: {:?}",
+                    self.input
+                );
             }
         };
         timeout(SOON, read).await.expect("a head")
@@ -170,8 +183,10 @@ impl Connection {
         self.stream.read_buf(&mut self.input).await
     }
 
-    /// Whether the other side has ended the connection, in order or not, after
-    /// whatever it still sends.
+    /// Reads to the other side's end of the connection.
+    ///
+    /// # Errors
+    /// Where that is a reset.
     pub async fn ended(&mut self) -> io::Result<()> {
         loop {
             if self.more().await? == 0 {
@@ -297,5 +312,7 @@ fn parse(text: &str) -> Head {
 }
 
 fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
-    bytes.windows(pattern.len()).position(|window| window == pattern)
+    bytes
+        .windows(pattern.len())
+        .position(|window| window == pattern)
 }

@@ -153,7 +153,11 @@ impl Options {
         T: Into<OsString> + Clone,
     {
         let options = Self::command()
-            .disable_version_flag(true)
+            // `-5` is a value, though a malformed one: not an option of its own.
+            .mut_args(|argument| {
+                let takes_value = argument.get_action().takes_values();
+                argument.allow_negative_numbers(takes_value)
+            })
             .try_get_matches_from(arguments)
             .and_then(|matches| Self::from_arg_matches(&matches))
             .map_err(|error| OptionsError::of(&error))?;
@@ -406,7 +410,9 @@ mod tests {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         let most = format!("{}MiB", usize::MAX);
-        for text in ["", "KiB", "1kib", "1KB", "1GiB", "-1", "1.5MiB", "0", "0KiB", "é", &most] {
+        for text in [
+            "", "KiB", "1kib", "1KB", "1GiB", "-1", "1.5MiB", "0", "0KiB", "é", &most,
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -64,7 +64,10 @@ impl Framework {
     /// Runs the testbed to its end, as it is when it does not start.
     pub async fn output(self, arguments: &[&str]) -> Output {
         let mut command = tokio::process::Command::new(self.binary());
-        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         let output = timeout(SOON, command.output()).await;
         output.expect("it ends").expect("it runs")
     }
@@ -109,7 +112,14 @@ fn built(name: &str) -> PathBuf {
     let built = BUILT.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
-            .args(["build", "--profile", "testbed", "--package", "towpath-tests", "--bins"])
+            .args([
+                "build",
+                "--profile",
+                "testbed",
+                "--package",
+                "towpath-tests",
+                "--bins",
+            ])
             .args(["--locked", "--quiet", "--message-format", "json"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stderr(Stdio::inherit())
@@ -122,7 +132,9 @@ fn built(name: &str) -> PathBuf {
             .collect()
     });
     let found = built.iter().find(|path| path.ends_with(name));
-    found.unwrap_or_else(|| unreachable!("{name} was not built")).clone()
+    found
+        .unwrap_or_else(|| unreachable!("{name} was not built"))
+        .clone()
 }
 
 /// A testbed that runs; killed when this is dropped.
@@ -149,7 +161,9 @@ impl Testbed {
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         let id = self.child.id().expect("it runs");
-        let status = Command::new("kill").args(["-TERM", &id.to_string()]).status();
+        let status = Command::new("kill")
+            .args(["-TERM", &id.to_string()])
+            .status();
         assert!(status.expect("kill runs").success());
     }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::Testbed;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
-use crate::Testbed;
 use towpath::{
     hub::{EventId, Hub, Publish, PublishError, Serve, SubscribeError},
     sse::{Event, LastEventId},
@@ -144,7 +144,10 @@ pub async fn panic(mut socket: WebSocket) -> Result<(), HandlerError> {
     if let Some(message) = socket.recv().await? {
         #[expect(clippy::panic, reason = "what the route is for")]
         {
-            panic!("asked to, by a message of {} bytes", message.as_bytes().len());
+            panic!(
+                "asked to, by a message of {} bytes",
+                message.as_bytes().len()
+            );
         }
     }
     Ok(())
@@ -159,7 +162,10 @@ pub fn count(query: CountQuery, last: &LastEventId) -> impl Stream<Item = Event>
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        let event = Event::new().id(number).event("tick").data(number.to_string());
+        let event = Event::new()
+            .id(number)
+            .event("tick")
+            .data(number.to_string());
         Some((event, number))
     })
 }
@@ -168,11 +174,7 @@ pub fn count(query: CountQuery, last: &LastEventId) -> impl Stream<Item = Event>
 ///
 /// # Errors
 /// Where the hub does not; it is counted as a rejection.
-pub async fn serve(
-    testbed: &Testbed,
-    topic: String,
-    last: &LastEventId,
-) -> Result<Serve, Refused> {
+pub async fn serve(testbed: &Testbed, topic: String, last: &LastEventId) -> Result<Serve, Refused> {
     let served = testbed.hub().serve(topic).resume(last).await;
     served.map_err(|error| {
         testbed.stats().count_rejected();

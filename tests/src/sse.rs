@@ -111,7 +111,8 @@ impl EventStream {
             return false;
         };
         self.parser.receive(&chunk).expect("events of a fair size");
-        self.text.push_str(std::str::from_utf8(&chunk).expect("whole characters"));
+        self.text
+            .push_str(std::str::from_utf8(&chunk).expect("whole characters"));
         true
     }
 }

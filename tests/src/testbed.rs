@@ -57,7 +57,9 @@ impl Testbed {
     /// # Errors
     /// Where they do not fit each other.
     pub fn new(options: Options) -> Result<Self, OptionsError> {
-        let stats = Stats::new();
+        // The process's: a layer does not give its own to requests that ask for no
+        // upgrade, and their refusals count too.
+        let stats = Stats::global();
         let drain = options.drain();
         let hub = options
             .hub(&stats, &drain)

@@ -139,7 +139,9 @@ impl WebSocket {
 
     /// What comes next. Pings are answered; a close is not.
     pub async fn next(&mut self) -> Incoming {
-        timeout(SOON, self.incoming()).await.expect("something comes")
+        timeout(SOON, self.incoming())
+            .await
+            .expect("something comes")
     }
 
     /// As [`next`](Self::next), for as long as it takes.
@@ -188,9 +190,12 @@ impl WebSocket {
     /// The close frame that comes next, answered; then the FIN.
     pub async fn closed(&mut self) -> CloseFrame {
         let frame = self.close_frame().await;
-        self.connection.answer_close(Some(frame.code), &mut self.out);
+        self.connection
+            .answer_close(Some(frame.code), &mut self.out);
         let _ = self.flush().await;
         assert_eq!(self.next().await, Incoming::Fin);
+        // The server lingers for what may still come.
+        let _ = self.stream.shutdown().await;
         frame
     }
 

@@ -2,11 +2,7 @@
 
 use std::net::TcpListener;
 
-use towpath_tests::{
-    on_both,
-    process::Framework as Testbed,
-    ws::WebSocket,
-};
+use towpath_tests::{on_both, process::Framework as Testbed, ws::WebSocket};
 
 /// Arguments that end the program, and what the line names.
 const MALFORMED: [(&[&str], &str); 45] = [
@@ -29,7 +25,10 @@ const MALFORMED: [(&[&str], &str); 45] = [
     (&["--max-message-size", "0"], "--max-message-size"),
     (&["--max-message-size", "1GB"], "--max-message-size"),
     (&["--max-message-size", "KiB"], "--max-message-size"),
-    (&["--max-message-size", "18446744073709551615MiB"], "--max-message-size"),
+    (
+        &["--max-message-size", "18446744073709551615MiB"],
+        "--max-message-size",
+    ),
     (&["--max-frame-size", "0KiB"], "--max-frame-size"),
     (&["--max-frame-size", "-5"], "--max-frame-size"),
     (&["--max-fragments", "0"], "--max-fragments"),
@@ -52,7 +51,10 @@ const MALFORMED: [(&[&str], &str); 45] = [
     (&["--close-timeout-ms", "x"], "--close-timeout-ms"),
     (&["--write-timeout-ms", "x"], "--write-timeout-ms"),
     (&["--allow-origin", "chat.example"], "--allow-origin"),
-    (&["--allow-origin", "https://chat.example/path"], "--allow-origin"),
+    (
+        &["--allow-origin", "https://chat.example/path"],
+        "--allow-origin",
+    ),
     (&["--drain-ms", "x"], "--drain-ms"),
     (&["--no-such-option", "1"], "--no-such-option"),
 ];
@@ -108,7 +110,7 @@ on_both! {
     }
 
     async fn all_that_is_supported_starts_together(framework: Framework) {
-        let testbed = framework.start(&[
+        let arguments = [
             "--addr=localhost:0",
             "--threads=1",
             "--broker=memory:",
@@ -126,8 +128,9 @@ on_both! {
             "--allow-origin=https://a.example",
             "--allow-origin=https://*.b.example",
             "--drain-ms=100",
-        ]);
-        let mut socket = WebSocket::open(testbed.await.address(), "/echo").await;
+        ];
+        let testbed = framework.start(&arguments).await;
+        let mut socket = WebSocket::open(testbed.address(), "/echo").await;
         socket.send("hello").await;
         assert_eq!(socket.text().await, "hello");
     }

@@ -72,7 +72,7 @@ async fn serve_with_actix() {
                 "/topic",
                 web::get().to(move |last| {
                     let (hub, drain) = (hub.clone(), drain.clone());
-                    async move { topic(hub, drain, last).await.unwrap() }
+                    async move { topic(hub, drain, last).await.expect("a topic") }
                 }),
             ),
     )

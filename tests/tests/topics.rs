@@ -283,12 +283,13 @@ on_both! {
         let mut stream = EventStream::open(address, "/topics/t").await;
         let mut quick = WebSocket::open(address, "/topics/t/ws").await;
         // More than the kernels keep for readers that do not read.
-        let text = "x".repeat(1 << 20);
-        for _ in 0..40 {
+        let text = "x".repeat(1 << 19);
+        for _ in 0..80 {
             publish(address, "t", &text).await;
             assert_eq!(quick.text().await.len(), text.len());
         }
-        testbed.until(|counts| counts.sse_streams == 0 && counts.lagged_total > 20).await;
+        // The stream's lag is found when its reader takes bytes again.
+        testbed.until(|counts| counts.lagged_total > 10).await;
         let mut delivered = 0;
         let frame = loop {
             match told.next().await {
@@ -298,7 +299,7 @@ on_both! {
             }
         };
         assert_eq!(frame.code.get(), 1013);
-        assert!((1..40).contains(&delivered), "{delivered}");
+        assert!((1..80).contains(&delivered), "{delivered}");
         // A stream ends without a gap, for its id resumes.
         let events = stream.rest().await;
         assert!(events.iter().all(|event| event.event == "message"));

@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode, time::Duration};
 
 use actix_web::{
-    App, Error, HttpResponse, HttpServer, Responder,
+    App, Error, HttpResponse, HttpServer, Responder, Route,
     dev::ServiceRequest,
     error::InternalError,
     http::{StatusCode, header},
@@ -85,23 +85,20 @@ async fn run(testbed: Testbed) -> io::Result<ExitCode> {
 }
 
 fn app(app: &mut ServiceConfig) {
-    let private = web::resource("/private/echo")
-        .wrap(HttpAuthentication::bearer(authorize))
-        .route(ws(echo));
-    let topic = web::resource("/topics/{topic}")
-        .route(web::get().to(topic))
-        .route(web::post().to(publish));
-    app.service(private)
-        .service(topic)
-        .route("/echo", ws(echo))
-        .route("/protocols", ws(protocols))
-        .route("/flood", ws(flood))
-        .route("/sink", ws(sink))
-        .route("/panic", ws(panic))
-        .route("/count", web::get().to(count))
-        .route("/topics/{topic}/ws", ws(topic_ws))
-        .route("/stats", web::get().to(stats))
-        .route("/healthz", web::get().to(healthz));
+    // Resources: with a bare route another method would be 404.
+    let at = |path: &str, route: Route| web::resource(path.to_owned()).route(route);
+    let authentication = HttpAuthentication::bearer(authorize);
+    app.service(at("/echo", ws(echo)))
+        .service(at("/protocols", ws(protocols)))
+        .service(at("/private/echo", ws(echo)).wrap(authentication))
+        .service(at("/flood", ws(flood)))
+        .service(at("/sink", ws(sink)))
+        .service(at("/panic", ws(panic)))
+        .service(at("/count", web::get().to(count)))
+        .service(at("/topics/{topic}", web::get().to(topic)).route(web::post().to(publish)))
+        .service(at("/topics/{topic}/ws", ws(topic_ws)))
+        .service(at("/stats", web::get().to(stats)))
+        .service(at("/healthz", web::get().to(healthz)));
 }
 
 async fn echo(upgrade: WsUpgrade) -> impl Responder {
