@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use towpath_tests::{http::Connection, on_both, process::SOON};
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// What actix answers before a handler sees the request; `docs/differences.md` says why.
 const ACTIX_REFUSES: [&str; 4] = [
     "upgrade value in a list",
@@ -87,7 +89,7 @@ on_both! {
     async fn a_refusal_says_what_was_wrong(framework: Framework) {
         let testbed = framework.start(&["--allow-origin", "https://chat.example"]).await;
         let key = ("Sec-WebSocket-Key", towpath_tests::ws::KEY);
-        let cases: [(&[(&str, &str)], u16, &str); 4] = [
+        let cases: [(Headers<'_>, u16, &str); 4] = [
             (&[], 426, "Upgrade"),
             (&[("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13")], 400, "Sec-WebSocket-Key"),
             (&[("Upgrade", "websocket"), ("Connection", "Upgrade"), key, ("Sec-WebSocket-Version", "8")], 426, "ersion"),

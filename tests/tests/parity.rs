@@ -11,6 +11,7 @@ use towpath_tests::{
 };
 
 /// A request, and what may differ in the answers to it.
+#[derive(Clone, Copy)]
 struct Case {
     method: &'static str,
     path: &'static str,

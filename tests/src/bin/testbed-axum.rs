@@ -149,7 +149,7 @@ async fn topic(
     last: LastEventId,
 ) -> Result<impl IntoResponse, (StatusCode, String)> {
     let serve = routes::serve(&testbed, topic, &last).await;
-    let events = serve.map_err(refused)?.into_sse();
+    let events = serve.map_err(|error| refused(&error))?.into_sse();
     Ok(Sse::from(testbed.sse(events)))
 }
 
@@ -160,7 +160,7 @@ async fn topic_ws(
     last: LastEventId,
 ) -> Result<Response, (StatusCode, String)> {
     let serve = routes::serve(&testbed, topic, &last).await;
-    let serve = serve.map_err(refused)?;
+    let serve = serve.map_err(|error| refused(&error))?;
     let upgrade = upgrade.protocols([TOWPATH_V1]);
     Ok(upgrade.on_upgrade(|socket| serve.run(socket)))
 }
@@ -175,7 +175,10 @@ async fn publish(
     let content_type = headers.get(header::CONTENT_TYPE);
     let content_type = content_type.map(HeaderValue::as_bytes);
     let published = routes::publish(testbed.hub(), &topic, query, content_type, body).await;
-    Ok((StatusCode::CREATED, Json(published.map_err(refused)?)))
+    Ok((
+        StatusCode::CREATED,
+        Json(published.map_err(|error| refused(&error))?),
+    ))
 }
 
 async fn stats(State(testbed): State<Testbed>) -> Json<Counts> {
@@ -187,7 +190,7 @@ async fn healthz(State(testbed): State<Testbed>) -> impl IntoResponse {
     (status(code), text)
 }
 
-fn refused(refused: Refused) -> (StatusCode, String) {
+fn refused(refused: &Refused) -> (StatusCode, String) {
     (status(refused.status()), refused.to_string())
 }
 
@@ -195,6 +198,7 @@ fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
+#[expect(clippy::result_large_err, reason = "tower-http asks for it")]
 fn authorize(request: &mut Request<Body>) -> Result<(), Response> {
     let header = request.headers().get(header::AUTHORIZATION);
     let token = header.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
