@@ -1,4 +1,5 @@
-const KEPT_LINES = 1000;
+// More than the server keeps, or a replay would push out the line that says what it lacks.
+const KEPT_LINES = 2000;
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const clockWithSeconds = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" });
 
@@ -102,7 +103,7 @@ export class Log {
 
   #bubble({ from, text, at }, me) {
     const line = make("article", from === me ? "message own" : "message");
-    const author = make("b", "author", from);
+    const author = make("span", "author", from);
     author.style.setProperty("--hue", hue(from));
     const time = make("time", "", at ? clock.format(at) : "waiting");
     if (at) time.dateTime = new Date(at).toISOString();

@@ -1,17 +1,17 @@
 //! The routes in actix-web.
 
-use std::{io, net::TcpListener, process::ExitCode};
+use std::{io, net::TcpListener, process::ExitCode, time::Duration};
 
 use actix_web::{
     App, HttpRequest, HttpResponse, HttpServer, Responder, ResponseError,
     http::{StatusCode, header},
-    web::{self, Bytes, Data, Path, PayloadConfig, Query, ServiceConfig},
+    web::{self, Bytes, Data, Path, PayloadConfig, Query, ServiceConfig, resource},
 };
 use serde::Deserialize;
 use towpath::{Stats, hub::TOWPATH_V1};
 use towpath_actix::{LastEventId, Sse, WsLayer, WsUpgrade, on_connect, ws};
 
-use super::{House, Name, Refused, Room, SECURITY_POLICY, asset, handlers};
+use super::{House, Name, Refused, Room, asset, handlers, topics};
 
 /// Serves `house` on `listener` until a signal ends it.
 ///
@@ -23,12 +23,13 @@ pub async fn run(listener: TcpListener, house: House) -> io::Result<ExitCode> {
     let server = HttpServer::new(move || {
         App::new()
             .wrap(WsLayer::new().drain(shared.drain.clone()))
-            .app_data(PayloadConfig::new(handlers::LARGEST_POST))
+            .app_data(PayloadConfig::new(topics::LARGEST_BODY))
             .app_data(shared.clone())
             .configure(routes)
     })
     .on_connect(on_connect)
-    // A reader's FIN is its end, not only when it is next written to.
+    // Our FIN goes out at once, and a reader's is its end before it is written to.
+    .client_disconnect_timeout(Duration::ZERO)
     .h1_allow_half_closed(false)
     .disable_signals()
     .listen(listener)?
@@ -42,18 +43,16 @@ pub async fn run(listener: TcpListener, house: House) -> io::Result<ExitCode> {
 }
 
 fn routes(config: &mut ServiceConfig) {
-    let topics = web::resource("/topics/{topic}")
-        .route(web::get().to(topic))
-        .route(web::post().to(publish));
+    // Resources, not `App::route`: a wrong method gets 405 and not 404.
     config
-        .route("/rooms/{room}/ws", ws(talk))
-        .route("/rooms/{room}/feed", web::get().to(feed))
-        .route("/echo", ws(echo))
-        .service(topics)
-        .route("/topics/{topic}/ws", ws(topic_ws))
-        .route("/healthz", web::get().to(healthz))
-        .route("/stats", web::get().to(stats))
-        .default_service(web::get().to(page));
+        .service(resource("/rooms/{room}/ws").route(ws(talk)))
+        .service(resource("/rooms/{room}/feed").get(feed))
+        .service(resource("/echo").route(ws(echo)))
+        .service(resource("/topics/{topic}").get(topic).post(publish))
+        .service(resource("/topics/{topic}/ws").route(ws(topic_ws)))
+        .service(resource("/healthz").get(healthz))
+        .service(resource("/stats").get(stats))
+        .service(resource(["/", "/{file}"]).get(page).head(page));
 }
 
 #[derive(Deserialize)]
@@ -111,22 +110,16 @@ async fn topic_ws(
         .on_upgrade(|socket| serve.run(socket)))
 }
 
-#[derive(Deserialize)]
-struct PublishQuery {
-    key: Option<String>,
-}
-
 async fn publish(
     house: Data<House>,
     topic: Path<String>,
-    Query(query): Query<PublishQuery>,
+    Query(query): Query<topics::PublishQuery>,
     request: HttpRequest,
     body: Bytes,
 ) -> Result<impl Responder, Refused> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let content_type = content_type.map(|value| value.as_bytes());
-    let topic = topic.into_inner();
-    let published = handlers::publish(&house.topics, topic, query.key, content_type, body).await?;
+    let published = topics::publish(&house.topics, &topic, query, content_type, body).await?;
     Ok(HttpResponse::Created().json(published))
 }
 
@@ -145,12 +138,11 @@ async fn page(request: HttpRequest) -> HttpResponse {
     let Some(asset) = asset(request.path()) else {
         return HttpResponse::NotFound().finish();
     };
-    HttpResponse::Ok()
-        .content_type(asset.content_type)
-        .insert_header((header::CONTENT_SECURITY_POLICY, SECURITY_POLICY))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .body(asset.body)
+    let mut response = HttpResponse::Ok();
+    for header in asset.headers() {
+        response.insert_header(header);
+    }
+    response.body(asset.body)
 }
 
 impl ResponseError for Refused {

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use towpath::hub::TOWPATH_V1;
 use towpath_axum::{LastEventId, Snapshot, Sse, Stats, WsLayer, WsUpgrade, on_connect, ws};
 
-use super::{House, Name, Refused, Room, SECURITY_POLICY, asset, handlers};
+use super::{House, Name, Refused, Room, asset, handlers, topics};
 
 /// Serves `house` on `listener` until a signal ends it.
 ///
@@ -39,7 +39,7 @@ fn router(house: House) -> Router {
         .route("/healthz", get(healthz))
         .route("/stats", get(stats))
         .fallback_service(get(page))
-        .layer(DefaultBodyLimit::max(handlers::LARGEST_POST))
+        .layer(DefaultBodyLimit::max(topics::LARGEST_BODY))
         .layer(WsLayer::new().drain(house.drain.clone()))
         .with_state(house)
 }
@@ -98,22 +98,17 @@ async fn topic_ws(
         .on_upgrade(|socket| serve.run(socket)))
 }
 
-#[derive(Deserialize)]
-struct PublishQuery {
-    key: Option<String>,
-}
-
 async fn publish(
     State(house): State<House>,
     Path(topic): Path<String>,
-    Query(query): Query<PublishQuery>,
+    Query(query): Query<topics::PublishQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<impl IntoResponse, Refused> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .map(|value| value.as_bytes());
-    let published = handlers::publish(&house.topics, topic, query.key, content_type, body).await?;
+    let published = topics::publish(&house.topics, &topic, query, content_type, body).await?;
     Ok((StatusCode::CREATED, Json(published)))
 }
 
@@ -129,16 +124,10 @@ async fn stats() -> Json<Snapshot> {
 }
 
 async fn page(uri: Uri) -> Response {
-    let Some(asset) = asset(uri.path()) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    let headers = [
-        (header::CONTENT_TYPE, asset.content_type),
-        (header::CONTENT_SECURITY_POLICY, SECURITY_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
-    (headers, asset.body).into_response()
+    match asset(uri.path()) {
+        Some(asset) => (asset.headers(), asset.body).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 impl IntoResponse for Refused {

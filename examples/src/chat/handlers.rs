@@ -2,32 +2,14 @@
 
 use std::future::ready;
 
-use bytes::Bytes;
-use serde::Serialize;
 use towpath::{
     Stats,
-    hub::{EventId, Hub, Publish, Serve},
+    hub::{Hub, Publish, Serve},
     sse::LastEventId,
-    ws::{HandlerError, Message, Text, WebSocket},
+    ws::{HandlerError, WebSocket},
 };
 
 use super::{House, Name, Refused, Room, Visit};
-
-/// The largest body that may be posted, in bytes: no more than a WebSocket's message
-/// may have.
-pub const LARGEST_POST: usize = 1 << 20;
-
-/// What a publication is answered with.
-#[derive(Clone, Debug, Serialize)]
-pub struct Published {
-    id: String,
-}
-
-impl From<EventId> for Published {
-    fn from(id: EventId) -> Self {
-        Self { id: id.to_string() }
-    }
-}
 
 /// Sends every message back.
 ///
@@ -84,36 +66,6 @@ fn hear(visit: &Visit, publish: &Publish) -> Result<Publish, String> {
         .map_err(|refusal| refusal.to_string())
 }
 
-/// Publishes a posted body.
-///
-/// # Errors
-///
-/// When it is not text and does not say so, or the hub does not take it.
-pub async fn publish(
-    hub: &Hub,
-    topic: String,
-    key: Option<String>,
-    content_type: Option<&[u8]>,
-    body: Bytes,
-) -> Result<Published, Refused> {
-    let mut publish = Publish::new(message(content_type, body)?);
-    if let Some(key) = key {
-        publish = publish.key(key);
-    }
-    Ok(hub.publish(topic, publish).await?.into())
-}
-
-/// A body is binary where its content type says so, else text.
-fn message(content_type: Option<&[u8]>, body: Bytes) -> Result<Message, Refused> {
-    let media_type = content_type.and_then(|value| value.split(|byte| *byte == b';').next());
-    let media_type = media_type.unwrap_or_default().trim_ascii();
-    if media_type.eq_ignore_ascii_case(b"application/octet-stream") {
-        return Ok(Message::binary(body));
-    }
-    let text = Text::try_from(body).map_err(|_| Refused::NotText)?;
-    Ok(Message::text(text))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -135,17 +87,5 @@ mod tests {
             refused(r#"{"m":"1","text":""}"#.into()),
             "the text is empty"
         );
-    }
-
-    #[test]
-    fn the_content_type_tells_binary_from_text() {
-        let body = Bytes::from_static(b"\xff");
-        for content_type in ["application/octet-stream", "Application/Octet-Stream ; a=b"] {
-            let read = message(Some(content_type.as_bytes()), body.clone());
-            assert_eq!(read, Ok(Message::binary(body.clone())));
-        }
-        assert_eq!(message(None, body), Err(Refused::NotText));
-        let text = message(Some(b"text/plain"), Bytes::from_static(b"h\xc3\xa9"));
-        assert_eq!(text, Ok(Message::text("hé")));
     }
 }

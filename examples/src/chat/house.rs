@@ -31,7 +31,6 @@ impl House {
     /// An empty house whose sockets and streams have the time `drain` to end in.
     ///
     /// # Errors
-    ///
     /// None with the settings that are written here.
     pub fn new(drain: Duration) -> Result<Self, ConfigError> {
         let drain = Drain::new(drain);
@@ -46,11 +45,10 @@ impl House {
         })
     }
 
-    /// Runs `server`, which ends when [`drain`](Self::drain) has, and the rooms beside
-    /// it. SIGTERM or Ctrl-C ends it in order, a second one at once.
+    /// Runs `server` and the rooms beside it, until SIGTERM or Ctrl-C: in order at the
+    /// first, at once at a second.
     ///
     /// # Errors
-    ///
     /// When signals cannot be awaited, or `server` fails.
     pub async fn run<F>(&self, server: F) -> io::Result<ExitCode>
     where
@@ -64,12 +62,12 @@ impl House {
             self.close().await;
             signals.next().await;
         };
-        let finished = self.drain.finished();
+        let gone = async {
+            self.drain.finished().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
         let server = async {
-            tokio::select! {
-                ended = server => ended,
-                () = async { finished.await; tokio::time::sleep(LAST_WORDS).await } => Ok(()),
-            }
+            tokio::select! { ended = server => ended, () = gone => Ok(()) }
         };
         tokio::select! {
             outcome = self.drain.run(server) => {
@@ -123,12 +121,10 @@ mod tests {
     use super::*;
 
     async fn next(subscription: &mut Subscription) -> Value {
-        match subscription.next().await {
-            Some(Delivery::Event(event)) => {
-                serde_json::from_str(event.message().as_text().unwrap()).unwrap()
-            }
-            other => panic!("{other:?}"),
-        }
+        let Some(Delivery::Event(event)) = subscription.next().await else {
+            panic!("an event is there");
+        };
+        serde_json::from_str(event.message().as_text().unwrap()).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
@@ -140,9 +136,8 @@ mod tests {
         });
         let mut talk = house.talk.subscribe("room.lobby").await.unwrap();
         let mut feed = house.feeds.subscribe("feed.lobby").await.unwrap();
-        let visit = house
-            .lobby
-            .enter("lobby".parse().unwrap(), "ada".parse().unwrap());
+        let (room, name) = ("lobby".parse().unwrap(), "ada".parse().unwrap());
+        let visit = house.lobby.enter(room, name);
         assert_eq!(next(&mut talk).await["text"], "ada joined");
         assert_eq!(next(&mut feed).await["users_online"], 1);
 

@@ -5,8 +5,8 @@
 //! [`Snapshot`]s, over SSE. History is the hub's own. Who is here is kept in
 //! [`Lobby`], in this process's memory.
 //!
-//! [`House`] is all that, and [`handlers`] what the routes do with it, the same in
-//! both frameworks; [`axum`] and [`actix`] are the routes.
+//! [`House`] is all that; [`handlers`] are the same in both frameworks, whose routes
+//! are in [`mod@axum`] and [`actix`].
 
 pub mod actix;
 pub mod axum;
@@ -20,6 +20,7 @@ mod page;
 mod refused;
 mod rooms;
 mod signals;
+pub mod topics;
 
 pub use self::{
     house::House,
@@ -27,7 +28,7 @@ pub use self::{
     message::Refusal,
     name::{InvalidName, InvalidRoom, Name, Room},
     options::{Framework, Options},
-    page::{Asset, SECURITY_POLICY, asset},
+    page::{Asset, asset},
     refused::Refused,
     rooms::Snapshot,
 };

@@ -2,17 +2,29 @@
 
 /// What the page may do: talk to this server, run and style itself by its own
 /// files. Should markup ever get in, it stays dead.
-pub const SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+const SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// A file of the page.
 #[derive(Debug)]
 pub struct Asset {
     path: &'static str,
-    /// Value of `Content-Type`.
-    pub content_type: &'static str,
+    content_type: &'static str,
     /// The file.
     pub body: &'static str,
+}
+
+impl Asset {
+    /// The headers of the response.
+    #[must_use]
+    pub const fn headers(&self) -> [(&'static str, &'static str); 4] {
+        [
+            ("content-type", self.content_type),
+            ("content-security-policy", SECURITY_POLICY),
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-cache"),
+        ]
+    }
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
