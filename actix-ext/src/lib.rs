@@ -6,6 +6,8 @@
 //! and a reader that stops reading keeps its stream for ever.
 //!
 //! ```no_run
+//! use std::time::Duration;
+//!
 //! use actix_web::{App, HttpResponse, HttpServer, web};
 //! use futures_util::{Stream, stream};
 //! use towpath_actix::{Event, LastEventId, Sse, WsLayer, WsUpgrade, on_connect, ws};
@@ -32,7 +34,8 @@
 //!         .route("/count", web::get().to(count))
 //! })
 //! .on_connect(on_connect)
-//! .h1_allow_half_closed(false)
+//! .h1_allow_half_closed(false) // an idle stream's end is noticed
+//! .client_disconnect_timeout(Duration::ZERO) // a closed socket's FIN is not held back
 //! .bind(("127.0.0.1", 8080))?
 //! .run()
 //! .await
