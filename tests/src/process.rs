@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -72,10 +73,14 @@ impl Framework {
         output.expect("it ends").expect("it runs")
     }
 
-    /// A testbed at a port of its own.
+    /// A testbed at a port of its own; with as many threads as `TOWPATH_TESTBED_THREADS`
+    /// says, where it is set and the arguments say nothing.
     pub async fn start(self, arguments: &[&str]) -> Testbed {
+        let threads = std::env::var("TOWPATH_TESTBED_THREADS").ok();
+        let threads = threads.filter(|_| !arguments.iter().any(|one| one.starts_with("--threads")));
         let mut child = tokio::process::Command::new(self.binary())
             .args(arguments)
+            .args(threads.iter().flat_map(|number| ["--threads", number]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -160,11 +165,9 @@ impl Testbed {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let id = self.child.id().expect("it runs");
-        let status = Command::new("kill")
-            .args(["-TERM", &id.to_string()])
-            .status();
-        assert!(status.expect("kill runs").success());
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        let id = id.and_then(Pid::from_raw).expect("it runs");
+        kill_process(id, Signal::TERM).expect("a child");
     }
 
     /// How it ended, by itself.
