@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,6 +22,7 @@ use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_core::Stream;
+use tokio::time::{Sleep, sleep_until};
 use towpath::ws::{Outbox, Received, Transport};
 
 use crate::socket::Socket;
@@ -35,6 +37,10 @@ const SLOW_CHUNK: usize = 4 << 10;
 /// A peer that leaves the queue full for so long is slow.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// A peer that has sent nothing for so long is taken to send no more: longer than the
+/// gaps of one that is in the middle of it, shorter than clients wait for our FIN.
+const QUIET: Duration = Duration::from_millis(250);
+
 /// Joins a request's payload and the body of its 101.
 pub(crate) fn pump(payload: Payload, socket: Option<Socket>) -> (Pump, PumpTransport) {
     if let Some(socket) = &socket {
@@ -47,6 +53,7 @@ pub(crate) fn pump(payload: Payload, socket: Option<Socket>) -> (Pump, PumpTrans
         rest: Bytes::new(),
         pipe: Rc::clone(&pipe),
         socket,
+        quiet: None,
     };
     (Pump(pipe), transport)
 }
@@ -109,6 +116,10 @@ impl Pipe {
     }
 }
 
+fn quiet_at() -> tokio::time::Instant {
+    tokio::time::Instant::now() + QUIET
+}
+
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
@@ -169,6 +180,8 @@ pub(crate) struct PumpTransport {
     pipe: Rc<RefCell<Pipe>>,
     /// Until the connection was reset.
     socket: Option<Socket>,
+    /// Fires when the peer has been quiet, once that is asked.
+    quiet: Option<Pin<Box<Sleep>>>,
 }
 
 impl PumpTransport {
@@ -217,6 +230,9 @@ impl Transport for PumpTransport {
                 Poll::Ready(_) => return Poll::Ready(Ok(Received::End)),
             };
         }
+        if let Some(quiet) = &mut self.quiet {
+            quiet.as_mut().reset(quiet_at());
+        }
         let chunk = self.rest.split_to(self.rest.len().min(max));
         if self.rest.is_empty() {
             // An empty slice would still hold the whole buffer.
@@ -245,6 +261,14 @@ impl Transport for PumpTransport {
     /// for it would wake the driver once more for every batch.
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+
+    // actix ends both directions at once.
+    fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let quiet = self
+            .quiet
+            .get_or_insert_with(|| Box::pin(sleep_until(quiet_at())));
+        quiet.as_mut().poll(cx)
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

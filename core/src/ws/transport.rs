@@ -56,6 +56,16 @@ pub trait Transport {
     /// Where the connection is broken.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Ready when the peer may be taken to send no more; asked before
+    /// [`poll_shutdown`](Self::poll_shutdown) where it has not said so, while what it
+    /// sends is read and thrown away. Only for a transport that cannot end its own
+    /// direction alone: unread bytes would make the kernel reset the connection, and
+    /// destroy our close frame on its way.
+    fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
+
     /// Ends our direction behind what was sent.
     ///
     /// # Errors

@@ -15,6 +15,9 @@ use crate::ws::{
 const GRACE: Duration = Duration::from_secs(30);
 /// What a close in a drain leaves of the deadline for the process to end in.
 const DRAIN_MARGIN: Duration = Duration::from_millis(250);
+/// How long before that a handler is cut that has not asked again, so that its
+/// peer can shake hands on the close.
+const CUT_MARGIN: Duration = Duration::from_millis(250);
 
 /// Where a connection stands.
 #[derive(Debug)]
@@ -112,10 +115,20 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// When, in a drain, what is not done is cut.
-    pub(super) fn drain_end(&self) -> Option<Instant> {
+    /// When, in a drain, the last close has to be done: a little before the
+    /// deadline, or halfway to it where that is near.
+    fn drain_end(&self) -> Option<Instant> {
+        Some(self.before_deadline(DRAIN_MARGIN)?.max(self.now))
+    }
+
+    fn before_deadline(&self, margin: Duration) -> Option<Instant> {
         let deadline = self.guard.as_ref()?.deadline()?;
-        Some(deadline.checked_sub(DRAIN_MARGIN).unwrap_or(deadline))
+        let left = deadline.saturating_duration_since(self.now);
+        Some(
+            deadline
+                .checked_sub(margin.min(left / 2))
+                .unwrap_or(deadline),
+        )
     }
 
     /// The peer takes what stands in front of our close frame: it has the whole
@@ -226,7 +239,7 @@ impl<T: Transport> Engine<T> {
     /// The drain's moment has come, and what was there has been read.
     pub(super) fn begin_drain(&mut self) {
         self.drain_at = None;
-        let Some(until) = self.drain_end() else {
+        let Some(until) = self.before_deadline(DRAIN_MARGIN + CUT_MARGIN) else {
             return;
         };
         if !matches!(self.phase, Phase::Open) {

@@ -212,6 +212,10 @@ impl<T: Transport> Engine<T> {
         let Some(transport) = &mut self.transport else {
             return;
         };
+        let expects_more = !self.peer_ended && !self.connection.close_received();
+        if expects_more && transport.poll_quiet(cx).is_pending() {
+            return;
+        }
         match transport.poll_shutdown(cx) {
             Poll::Ready(Ok(())) if self.peer_ended => self.die(&Error::PeerGone),
             Poll::Ready(Ok(())) => {
