@@ -11,14 +11,13 @@ use serde::Deserialize;
 use towpath::{Stats, hub::TOWPATH_V1};
 use towpath_actix::{LastEventId, Sse, WsLayer, WsUpgrade, on_connect, ws};
 
-use super::{House, Name, Refused, Room, asset, handlers, topics};
+use super::{House, Name, Refused, Room, Signals, asset, handlers, topics};
 
 /// Serves `house` on `listener` until a signal ends it.
 ///
 /// # Errors
-///
 /// When the server fails.
-pub async fn run(listener: TcpListener, house: House) -> io::Result<ExitCode> {
+pub async fn run(listener: TcpListener, house: House, signals: Signals) -> io::Result<ExitCode> {
     let shared = Data::new(house.clone());
     let server = HttpServer::new(move || {
         App::new()
@@ -39,7 +38,7 @@ pub async fn run(listener: TcpListener, house: House) -> io::Result<ExitCode> {
         finished.await;
         handle.stop(true).await;
     });
-    house.run(server).await
+    house.run(server, signals).await
 }
 
 fn routes(config: &mut ServiceConfig) {

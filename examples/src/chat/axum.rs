@@ -15,18 +15,17 @@ use serde::Deserialize;
 use towpath::hub::TOWPATH_V1;
 use towpath_axum::{LastEventId, Snapshot, Sse, Stats, WsLayer, WsUpgrade, on_connect, ws};
 
-use super::{House, Name, Refused, Room, asset, handlers, topics};
+use super::{House, Name, Refused, Room, Signals, asset, handlers, topics};
 
 /// Serves `house` on `listener` until a signal ends it.
 ///
 /// # Errors
-///
 /// When the server fails.
-pub async fn run(listener: TcpListener, house: House) -> io::Result<ExitCode> {
+pub async fn run(listener: TcpListener, house: House, signals: Signals) -> io::Result<ExitCode> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let server = axum::serve(listener.tap_io(on_connect), router(house.clone()))
         .with_graceful_shutdown(house.drain.finished());
-    house.run(server.into_future()).await
+    house.run(server.into_future(), signals).await
 }
 
 fn router(house: House) -> Router {

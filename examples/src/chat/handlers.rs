@@ -14,7 +14,6 @@ use super::{House, Name, Refused, Room, Visit};
 /// Sends every message back.
 ///
 /// # Errors
-///
 /// Those of the socket.
 pub async fn echo(mut socket: WebSocket) -> Result<(), HandlerError> {
     while let Some(message) = socket.recv().await? {
@@ -26,7 +25,6 @@ pub async fn echo(mut socket: WebSocket) -> Result<(), HandlerError> {
 /// Subscribes to `topic`, from where the client left off.
 ///
 /// # Errors
-///
 /// When the hub does not serve it.
 pub async fn serve(hub: &Hub, topic: String, last: &LastEventId) -> Result<Serve, Refused> {
     let served = hub.serve(topic).resume(last).await;
@@ -40,7 +38,6 @@ pub async fn serve(hub: &Hub, topic: String, last: &LastEventId) -> Result<Serve
 /// the room's talk.
 ///
 /// # Errors
-///
 /// Those of the socket.
 pub async fn talk(
     socket: WebSocket,

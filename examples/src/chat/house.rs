@@ -5,7 +5,7 @@ use towpath::{
     hub::{ConfigError, Hub, Overflow, PublishError},
 };
 
-use super::{Lobby, Post, signals::Signals};
+use super::{Lobby, Post, Signals};
 
 /// Once the last socket and stream is gone, the answers that are under way have so
 /// long: connections that only stand idle are not waited for.
@@ -45,16 +45,15 @@ impl House {
         })
     }
 
-    /// Runs `server` and the rooms beside it, until SIGTERM or Ctrl-C: in order at the
-    /// first, at once at a second.
+    /// Runs `server` and the rooms beside it, until a signal: in order at the first, at
+    /// once at a second.
     ///
     /// # Errors
-    /// When signals cannot be awaited, or `server` fails.
-    pub async fn run<F>(&self, server: F) -> io::Result<ExitCode>
+    /// When `server` fails.
+    pub async fn run<F>(&self, server: F, mut signals: Signals) -> io::Result<ExitCode>
     where
         F: Future<Output = io::Result<()>>,
     {
-        let mut signals = Signals::new()?;
         let house = self.clone();
         tokio::spawn(async move { house.keep().await });
         let stopped = async {

@@ -31,4 +31,5 @@ pub use self::{
     page::{Asset, asset},
     refused::Refused,
     rooms::Snapshot,
+    signals::Signals,
 };

@@ -34,7 +34,6 @@ impl From<EventId> for Published {
 /// Publishes a posted body.
 ///
 /// # Errors
-///
 /// When it is not text and does not say so, or the hub does not take it.
 pub async fn publish(
     hub: &Hub,
