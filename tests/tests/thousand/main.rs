@@ -3,6 +3,12 @@
 //!
 //! `TOWPATH_CHAT` names a chat that is built already, `TOWPATH_SEED` the run to repeat.
 
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what is not as expected fails the test, which tells its seed and its time"
+)]
+
 mod reader;
 mod server;
 
@@ -171,7 +177,7 @@ async fn read(mut reader: Reader, losses: Vec<usize>, progress: Arc<Progress>) {
         let before = got;
         for (id, data) in events {
             let number: usize = data.parse().unwrap_or_else(|_| panic!("{data:?}"));
-            assert_eq!(number, got, "{reader:?}: {id} is not what comes next");
+            assert_eq!(number, got, "{id} came behind {:?}", reader.last_id);
             got += 1;
             reader.last_id = id;
             if losses.next_if_eq(&got).is_some() {
@@ -181,6 +187,7 @@ async fn read(mut reader: Reader, losses: Vec<usize>, progress: Arc<Progress>) {
         }
         progress.add(&progress.delivered, got - before);
     }
+    assert_eq!(losses.next(), None, "all of them have been");
     reader.end().await;
 }
 

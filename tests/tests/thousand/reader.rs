@@ -109,7 +109,7 @@ impl Reader {
                 let mut events = Vec::new();
                 while let Some(event) = connection.receive(&mut input, &mut out).expect("RFC 6455")
                 {
-                    events.push(enveloped(event));
+                    events.push(enveloped(&event));
                 }
                 if out.has_remaining() {
                     let pong = live.stream.write_all_buf(&mut out).await;
@@ -179,8 +179,8 @@ pub(crate) fn client() -> Connection {
 }
 
 /// Taken apart strictly, so that everything else, a gap above all, fails the test.
-fn enveloped(event: Event) -> (String, String) {
-    let Event::Message(Message::Text(text)) = &event else {
+fn enveloped(event: &Event) -> (String, String) {
+    let Event::Message(Message::Text(text)) = event else {
         panic!("{event:?}");
     };
     let taken = text.strip_prefix(r#"{"id":""#).and_then(|rest| {
