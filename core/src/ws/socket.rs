@@ -1,7 +1,7 @@
 //! The user's end of a socket.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -77,8 +77,8 @@ impl WebSocket {
     /// # Errors
     /// How the socket ended, where that was not in order. What was received in
     /// front of it is given first.
-    pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
-        self.receiver.recv().await
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, Error>> + Send {
+        self.receiver.recv()
     }
 
     /// Sends a message: completes when it is in the bounded buffer to the peer,
@@ -90,8 +90,11 @@ impl WebSocket {
     ///
     /// # Errors
     /// Where the socket is closed or broken; the message is dropped then.
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        self.sender.send(message).await
+    pub fn send<M: Into<Message>>(
+        &mut self,
+        message: M,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<'_, M> {
+        self.sender.send(message)
     }
 
     /// Waits for room for one message. Cancel-safe.
@@ -164,8 +167,10 @@ impl Receiver {
     ///
     /// # Errors
     /// As there.
-    pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+    // Not an `async fn`, whose state would hold the same thing twice: it lives in
+    // every idle handler.
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, Error>> + Send {
+        poll_fn(|cx| self.poll_recv(cx))
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
@@ -195,9 +200,12 @@ impl Sender {
     ///
     /// # Errors
     /// As there.
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
+    pub fn send<M: Into<Message>>(
+        &mut self,
+        message: M,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<'_, M> {
         let mut message = Some(message.into());
-        poll_fn(|cx| self.poll_send(cx, &mut message)).await
+        poll_fn(move |cx| self.poll_send(cx, &mut message))
     }
 
     /// See [`WebSocket::reserve`].
