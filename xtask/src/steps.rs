@@ -256,6 +256,18 @@ fn build(context: &Context, log: &Log) -> Result<Outcome, Failure> {
         job = job.args(["--package", package, "--bin", binary]);
     }
     log.run(&job.folder(&context.project.root))?.success()?;
+    // What the cost tests measure; by itself, since the development dependencies that
+    // come with examples would unify into the programs.
+    let examples = Job::new("cargo").args([
+        "build",
+        "--profile",
+        PROFILE,
+        "--package",
+        "towpath-tests",
+        "--examples",
+    ]);
+    log.run(&examples.folder(&context.project.root))?
+        .success()?;
     Ok(Outcome::passed())
 }
 
@@ -332,6 +344,7 @@ fn test(context: &Context, log: &Log) -> Result<Outcome, Failure> {
     for (_, binary, variable) in PROGRAMS {
         job = job.env(variable, context.project.program(binary));
     }
+    job = job.env("TOWPATH_EXAMPLES", context.project.program("examples"));
     Ok(counted(&log.run(&job.folder(&context.project.root))?))
 }
 
