@@ -262,6 +262,7 @@ async fn of_two_layers_the_inner_one_counts() {
 const TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Everything of tower-http that one may have around an app.
+#[expect(clippy::panic, reason = "that is what is caught")]
 fn wrapped(house: &House) -> Router {
     let served_by = HeaderName::from_static("x-served-by");
     let trap = ws(|upgrade: WsUpgrade| async { upgrade.on_upgrade(super::trap) });
