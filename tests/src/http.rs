@@ -258,6 +258,15 @@ impl Body {
         Self { connection, length }
     }
 
+    /// Reads to the body's end, and hands the connection over for the next request.
+    pub async fn skip(mut self) -> Connection {
+        let read = async {
+            while self.chunk().await.expect("a whole body").is_some() {}
+            self.connection
+        };
+        timeout(SOON, read).await.expect("a body")
+    }
+
     /// The next part; `None` at the body's own end.
     ///
     /// # Errors

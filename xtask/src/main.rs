@@ -42,7 +42,7 @@ struct Arguments {
 enum Command {
     /// Runs every check and test, and installs what they need.
     Test {
-        /// Leaves Autobahn and the browser out.
+        /// Leaves Autobahn, the browser and the testbeds with one thread out.
         #[arg(long)]
         quick: bool,
         /// Runs these steps and what they need.

@@ -31,6 +31,8 @@ pub(crate) enum StepName {
     CompileTests,
     /// Unit, property and integration tests.
     Test,
+    /// Those of them that drive the testbeds, with `--threads 1`.
+    TestOneThread,
     /// Python's `websockets`, npm's `ws` and curl.
     Clients,
     /// Autobahn's 247 fast cases against both testbeds.
@@ -138,6 +140,7 @@ impl StepName {
         Self::Clients,
         Self::Autobahn,
         Self::Browser,
+        Self::TestOneThread,
         Self::Clippy,
         Self::DocTests,
         Self::Doc,
@@ -151,6 +154,7 @@ impl StepName {
             Self::Build => "build",
             Self::CompileTests => "compile-tests",
             Self::Test => "test",
+            Self::TestOneThread => "test-one-thread",
             Self::Clients => "clients",
             Self::Autobahn => "autobahn",
             Self::Browser => "browser",
@@ -163,13 +167,13 @@ impl StepName {
 
     /// Left out by `--quick`.
     pub(crate) fn is_slow(self) -> bool {
-        matches!(self, Self::Autobahn | Self::Browser)
+        matches!(self, Self::Autobahn | Self::Browser | Self::TestOneThread)
     }
 
     /// The steps that must have succeeded before.
     pub(crate) fn needs(self) -> &'static [Self] {
         match self {
-            Self::Test => &[Self::Build, Self::CompileTests],
+            Self::Test | Self::TestOneThread => &[Self::Build, Self::CompileTests],
             Self::Clients | Self::Autobahn | Self::Browser => &[Self::Build],
             _ => &[],
         }
@@ -183,7 +187,12 @@ impl StepName {
             | Self::DocTests
             | Self::Doc
             | Self::Features => Lane::Compile,
-            Self::Fmt | Self::Test | Self::Clients | Self::Autobahn | Self::Browser => Lane::Run,
+            Self::Fmt
+            | Self::Test
+            | Self::TestOneThread
+            | Self::Clients
+            | Self::Autobahn
+            | Self::Browser => Lane::Run,
         }
     }
 
@@ -205,7 +214,8 @@ impl StepName {
             Self::Fmt => check(cargo(&["fmt", "--all", "--check"])),
             Self::Build => build(context, log),
             Self::CompileTests => compile_tests(context, log),
-            Self::Test => test(context, log),
+            Self::Test => test(context, log, None),
+            Self::TestOneThread => test(context, log, Some(&testbed_suites(&context.project)?)),
             Self::Clients => peers::clients(context, log),
             Self::Autobahn => autobahn::run(context, log),
             Self::Browser => peers::browser(context, log),
@@ -318,33 +328,63 @@ fn write_json_line(output: &str, begin: &str, path: &Path) -> Result<(), Failure
     fs::write(path, line).map_err(Failure::of_path(path))
 }
 
-fn test(context: &Context, log: &Log) -> Result<Outcome, Failure> {
+/// The suites of `towpath-tests` that drive no testbed, or say themselves with how many threads.
+const OTHER_SUITES: [&str; 6] = ["compose", "costs", "options", "parity", "same", "thousand"];
+
+/// The suites of `towpath-tests` that start testbeds: all but the others, so that a new one is not forgotten.
+fn testbed_suites(project: &Project) -> Result<Vec<String>, Failure> {
+    let folder = project.root.join("tests/tests");
+    let mut suites = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(Failure::of_path(&folder))? {
+        let path = entry.map_err(Failure::of_path(&folder))?.path();
+        // A folder without is a part of the suite that has its name.
+        let is_suite = path.is_file() || path.join("main.rs").is_file();
+        let name = path.file_stem().and_then(|name| name.to_str());
+        suites.extend(name.filter(|_| is_suite).map(str::to_owned));
+    }
+    suites.retain(|suite| !OTHER_SUITES.contains(&suite.as_str()));
+    suites.sort_unstable();
+    Ok(suites)
+}
+
+/// Runs the tests, all of them or those of some suites with testbeds of one thread.
+fn test(context: &Context, log: &Log, one_thread: Option<&[String]>) -> Result<Outcome, Failure> {
+    let suites = one_thread.unwrap_or_default();
     let mut job = Job::new("cargo");
     job = if has_nextest(log)? {
         let [binaries, metadata] = nextest_files(context);
-        job.args([
-            "nextest",
-            "run",
-            "--no-fail-fast",
-            "--config-file",
-            "xtask/nextest.toml",
-        ])
-        .args(["--status-level", "slow", "--final-status-level", "fail"])
-        .args(["--binaries-metadata".as_ref(), binaries.as_path()])
-        .args(["--cargo-metadata".as_ref(), metadata.as_path()])
+        let job = job
+            .args([
+                "nextest",
+                "run",
+                "--no-fail-fast",
+                "--config-file",
+                "xtask/nextest.toml",
+            ])
+            .args(["--status-level", "slow", "--final-status-level", "fail"])
+            .args(["--binaries-metadata".as_ref(), binaries.as_path()])
+            .args(["--cargo-metadata".as_ref(), metadata.as_path()]);
+        suites.iter().fold(job, |job, suite| {
+            let filter = format!("package(towpath-tests) & binary(={suite})");
+            job.args(["--filterset", &filter])
+        })
     } else {
-        job.args([
-            "test",
-            "--workspace",
-            "--all-targets",
-            "--all-features",
-            "--no-fail-fast",
-        ])
+        let targets = if suites.is_empty() {
+            vec!["--all-targets"]
+        } else {
+            let targets = suites.iter().flat_map(|suite| ["--test", suite]);
+            targets.collect()
+        };
+        job.args(["test", "--workspace", "--all-features", "--no-fail-fast"])
+            .args(targets)
     };
     for (_, binary, variable) in PROGRAMS {
         job = job.env(variable, context.project.program(binary));
     }
     job = job.env("TOWPATH_EXAMPLES", context.project.program("examples"));
+    if one_thread.is_some() {
+        job = job.env("TOWPATH_TESTBED_THREADS", "1");
+    }
     Ok(counted(&log.run(&job.folder(&context.project.root))?))
 }
 
@@ -387,4 +427,34 @@ fn features(context: &Context, log: &Log) -> Result<Outcome, Failure> {
         outcome.causes = causes;
     }
     Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_drives_a_testbed_is_run_with_one_thread() {
+        let suites = testbed_suites(&Project::locate().unwrap()).unwrap();
+        assert!(suites.contains(&"topics".to_owned()), "{suites:?}");
+        for other in OTHER_SUITES {
+            assert!(!suites.contains(&other.to_owned()), "{other}");
+            let file = Path::new("../tests/tests").join(other);
+            assert!(
+                file.join("main.rs").exists() || file.with_extension("rs").exists(),
+                "{other} is left out, and is not there"
+            );
+        }
+    }
+
+    #[test]
+    fn a_quick_run_leaves_out_what_takes_long() {
+        let slow: Vec<_> = ALL.iter().filter(|step| step.is_slow()).collect();
+        let expected = [
+            StepName::Autobahn,
+            StepName::Browser,
+            StepName::TestOneThread,
+        ];
+        assert_eq!(slow, expected.iter().collect::<Vec<_>>());
+    }
 }
