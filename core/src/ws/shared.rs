@@ -57,8 +57,10 @@ pub(crate) struct State {
     /// Sources that the driver has not taken over yet.
     pub(crate) attached: Vec<Box<dyn FrameSource>>,
     receiving: Option<Waker>,
-    /// Those who wait for room, or for the end: one slot a handle.
+    /// Those who wait for room: one slot a handle.
     waiting: Vec<(u32, Waker)>,
+    /// Those who wait for the end, whom room does not wake.
+    closed: Vec<(u32, Waker)>,
     next_id: u32,
     pub(crate) handler_woken: bool,
     /// Something was told that the driver has not looked at.
@@ -90,6 +92,7 @@ impl Shared {
                 attached: Vec::new(),
                 receiving: None,
                 waiting: Vec::new(),
+                closed: Vec::new(),
                 next_id: 0,
                 // The first poll is the driver's own doing.
                 handler_woken: true,
@@ -180,7 +183,8 @@ impl Shared {
             return Poll::Ready(Err(end.clone()));
         }
         if state.queue_weight + state.unsent >= self.outbound_bound {
-            let replaced = state.wait(id, cx.waker());
+            state.name(id);
+            let replaced = wait(&mut state.waiting, *id, cx.waker());
             drop(state);
             drop(replaced);
             return Poll::Pending;
@@ -212,7 +216,8 @@ impl Shared {
         if state.done {
             return Poll::Ready(());
         }
-        let replaced = state.wait(id, cx.waker());
+        state.name(id);
+        let replaced = wait(&mut state.closed, *id, cx.waker());
         drop(state);
         drop(replaced);
         Poll::Pending
@@ -236,19 +241,11 @@ impl State {
         self.queue.push_back(message);
     }
 
-    /// Registers `waker` for handle `id`, and returns the one it replaces.
-    fn wait(&mut self, id: &mut u32, waker: &Waker) -> Option<Waker> {
+    /// Gives a handle that waits for the first time its number.
+    const fn name(&mut self, id: &mut u32) {
         if *id == 0 {
             self.next_id += 1;
             *id = self.next_id;
-        }
-        match self.waiting.iter_mut().find(|(of, _)| of == id) {
-            Some((_, known)) if known.will_wake(waker) => None,
-            Some((_, known)) => Some(mem::replace(known, waker.clone())),
-            None => {
-                self.waiting.push((*id, waker.clone()));
-                None
-            }
         }
     }
 
@@ -294,8 +291,21 @@ impl State {
             .take()
             .into_iter()
             .chain(self.waiting.drain(..).map(|(_, waker)| waker))
+            .chain(self.closed.drain(..).map(|(_, waker)| waker))
             .collect();
         (wakers, mem::take(&mut self.queue))
+    }
+}
+
+/// Registers `waker` for handle `id`, and returns the one it replaces.
+fn wait(waiting: &mut Vec<(u32, Waker)>, id: u32, waker: &Waker) -> Option<Waker> {
+    match waiting.iter_mut().find(|(of, _)| *of == id) {
+        Some((_, known)) if known.will_wake(waker) => None,
+        Some((_, known)) => Some(mem::replace(known, waker.clone())),
+        None => {
+            waiting.push((id, waker.clone()));
+            None
+        }
     }
 }
 

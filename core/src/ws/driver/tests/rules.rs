@@ -370,3 +370,24 @@ async fn halves_on_other_threads() {
         assert_eq!(peer.closed().await, 1000);
     }
 }
+
+/// Rule 1: who waits for the end is not woken by room.
+#[tokio::test]
+async fn who_waits_for_the_end_costs_nothing() {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&polls);
+    let mut peer = serve(config(), async move |mut socket: WebSocket| {
+        let mut closed = std::pin::pin!(socket.closed());
+        std::future::poll_fn(|cx| {
+            count.fetch_add(1, SeqCst);
+            closed.as_mut().poll(cx)
+        })
+        .await;
+        Ok(())
+    });
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(polls.load(SeqCst), 1);
+    peer.close(CloseCode::NORMAL).await;
+    assert_eq!(peer.closed().await, 1000);
+    peer.finished().await;
+}
