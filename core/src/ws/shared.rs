@@ -249,6 +249,18 @@ impl State {
         }
     }
 
+    /// A handle is dropped; returns the wakers it left, to be dropped too.
+    pub(crate) fn forget(&mut self, id: u32) -> [Option<Waker>; 2] {
+        self.handles -= 1;
+        if id == 0 {
+            return [None, None];
+        }
+        [&mut self.waiting, &mut self.closed].map(|waiting| {
+            let index = waiting.iter().position(|(of, _)| *of == id)?;
+            Some(waiting.swap_remove(index).1)
+        })
+    }
+
     /// The driver's waker, where it sleeps; it is awake then.
     pub(crate) fn unpark(&mut self) -> Option<Waker> {
         self.changed = true;

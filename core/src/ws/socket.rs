@@ -285,7 +285,8 @@ impl Clone for Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.shared.tell(|state| state.handles -= 1);
+        let wakers = self.shared.tell(|state| state.forget(self.slot));
+        drop(wakers);
     }
 }
 

@@ -391,3 +391,33 @@ async fn who_waits_for_the_end_costs_nothing() {
     assert_eq!(peer.closed().await, 1000);
     peer.finished().await;
 }
+
+/// A handle that waited and is dropped leaves nothing, however stuck the peer is.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_sender_takes_its_waker_with_it() {
+    struct Nothing;
+    impl Wake for Nothing {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (sender, wakers) = oneshot::channel();
+    let config = config().outbound_bytes(10).write_timeout(None);
+    let _peer = serve_with(
+        config,
+        None,
+        10,
+        Bytes::new(),
+        async move |mut socket: WebSocket| {
+            socket.send(vec![0; 1000]).await?;
+            let nothing = Arc::new(Nothing);
+            let waker = Waker::from(Arc::clone(&nothing));
+            for _ in 0..100 {
+                let mut clone = socket.sender().clone();
+                let mut cx = std::task::Context::from_waker(&waker);
+                assert!(std::pin::pin!(clone.reserve()).poll(&mut cx).is_pending());
+            }
+            sender.send(Arc::strong_count(&nothing)).unwrap();
+            std::future::pending().await
+        },
+    );
+    assert_eq!(wakers.await.unwrap(), 2);
+}
