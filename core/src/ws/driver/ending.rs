@@ -56,6 +56,8 @@ enum Wire {
     Close(CloseFrame),
     /// The answer to the peer's.
     Answer(Option<CloseCode>),
+    /// The close frame for a peer that broke the protocol.
+    Breach(CloseFrame),
     /// None: the peer ended the connection without one.
     Nothing,
 }
@@ -213,7 +215,7 @@ impl<T: Transport> Engine<T> {
     pub(super) fn breached(&mut self, breach: ProtocolError) {
         if self.phase.is_live() {
             let reason = breach.to_string();
-            self.begin_closing(Wire::Close(CloseFrame::new(breach.close_code(), reason)));
+            self.begin_closing(Wire::Breach(CloseFrame::new(breach.close_code(), reason)));
         }
         if let Phase::Closing(closing) = &mut self.phase {
             closing.breached = true;
@@ -282,10 +284,11 @@ impl<T: Transport> Engine<T> {
         let state = self.shared.lock();
         let yielded = match closing.wire {
             Wire::Close(_) => true,
+            Wire::Breach(_) if !handler => true,
             // The handler has had its turn, and said what it says to what it
             // received; halves in other tasks are waited for.
-            Wire::Answer(_) | Wire::Nothing if handler => !state.handler_woken,
-            Wire::Answer(_) | Wire::Nothing => state.end_seen || state.handles == 0,
+            _ if handler => !state.handler_woken,
+            _ => state.end_seen || state.handles == 0,
         };
         drop(state);
         self.may_say_close = yielded;
@@ -300,7 +303,7 @@ impl<T: Transport> Engine<T> {
             return;
         }
         let end = match &closing.wire {
-            Wire::Close(frame) => {
+            Wire::Close(frame) | Wire::Breach(frame) => {
                 self.connection.close(Some(frame), out);
                 Error::closed(Some(frame))
             }
@@ -330,7 +333,7 @@ impl<T: Transport> Engine<T> {
         }
         match closing.wire {
             Wire::Nothing => true,
-            Wire::Close(_) | Wire::Answer(_) => {
+            Wire::Close(_) | Wire::Answer(_) | Wire::Breach(_) => {
                 self.connection.close_sent()
                     && (self.connection.close_received() || closing.breached || closing.read_all)
             }

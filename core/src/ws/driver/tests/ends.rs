@@ -206,10 +206,13 @@ async fn messages_in_front_of_a_breach_are_answered_and_the_handler_is_told() {
         sender.send(end).unwrap();
         Ok(())
     });
-    let mut wire = Peer::frames([Message::text("good")]).to_vec();
+    // More than the handler can answer within one budget.
+    let mut wire = Peer::frames((0..500).map(|number| Message::from(number.to_string()))).to_vec();
     wire.extend([0xF1, 0x80, 0, 0, 0, 0]);
     peer.send_raw(&wire).await;
-    assert_eq!(peer.text().await, "good");
+    for number in 0..500 {
+        assert_eq!(peer.text().await, number.to_string());
+    }
     assert_eq!(peer.closed().await, 1002);
     let breach = ProtocolError::ReservedBit;
     assert_eq!(seen.await.unwrap(), Err(Error::Protocol(breach)));
