@@ -47,6 +47,8 @@ pub(super) struct Closing {
     breached: bool,
     /// The peer sends no more.
     read_all: bool,
+    /// The handler, or a half elsewhere, has had its time.
+    overdue: bool,
 }
 
 /// What goes out behind what was accepted.
@@ -134,10 +136,23 @@ impl<T: Transport> Engine<T> {
     }
 
     /// The peer takes what stands in front of our close frame: it has the whole
-    /// close time-out again, unless a drain ends.
+    /// close time-out again, unless a drain ends. Not while the close frame is
+    /// held back: what is said meanwhile could go on for ever.
     pub(super) fn prolong_close(&mut self) {
+        if !self.may_say_close {
+            return;
+        }
         let by = self.close_by();
         if let Phase::Closing(closing) = &mut self.phase {
+            closing.until = by;
+        }
+    }
+
+    /// Nobody has asked again in time: the close frame goes out all the same.
+    pub(super) fn overdue(&mut self) {
+        let by = self.close_by();
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.overdue = true;
             closing.until = by;
         }
     }
@@ -148,6 +163,7 @@ impl<T: Transport> Engine<T> {
             until: self.close_by(),
             breached: false,
             read_all: false,
+            overdue: false,
         });
     }
 
@@ -283,12 +299,13 @@ impl<T: Transport> Engine<T> {
         }
         let state = self.shared.lock();
         let yielded = match closing.wire {
+            _ if closing.overdue => true,
             Wire::Close(_) => true,
             Wire::Breach(_) if !handler => true,
             // The handler has had its turn, and said what it says to what it
             // received; halves in other tasks are waited for.
             _ if handler => !state.handler_woken,
-            _ => state.end_seen || state.handles == 0,
+            _ => state.end_seen || !state.receiver_lives,
         };
         drop(state);
         self.may_say_close = yielded;

@@ -66,6 +66,10 @@ impl<T: Transport> Engine<T> {
                     self.shared.lock().changed = true;
                 }
             }
+            Phase::Closing(_) if !self.may_say_close => {
+                self.overdue();
+                self.shared.lock().changed = true;
+            }
             Phase::Closing(_) | Phase::ShutDown { .. } => self.abort(&Error::PeerGone),
             Phase::Lingering { .. } => self.die(&Error::PeerGone),
             Phase::Dead { .. } => {

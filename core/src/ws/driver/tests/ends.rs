@@ -499,3 +499,39 @@ async fn a_subscriber_that_lags_too_far_is_closed_with_1013() {
     assert!((60..80).contains(&received), "{received}");
     assert_eq!(peer.close_code(), Some(1013));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_peers_close_is_answered_at_once_where_nobody_receives() {
+    let mut peer = serve(config(), async |socket: WebSocket| {
+        let (sender, _) = socket.split();
+        tokio::spawn(async move {
+            let _sender = sender;
+            sleep(Duration::from_secs(600)).await;
+        });
+        Ok(())
+    });
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    peer.close(CloseCode::NORMAL).await;
+    assert_eq!(peer.closed().await, 1000);
+    assert_eq!(start.elapsed().as_millis(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_peers_close_is_answered_in_time_where_nobody_asks_again() {
+    let mut peer = serve(config(), async |mut socket: WebSocket| {
+        tokio::spawn(async move {
+            while socket.send("tick").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        Ok(())
+    });
+    assert_eq!(peer.text().await, "tick");
+    let start = Instant::now();
+    peer.close(CloseCode::NORMAL).await;
+    while let Some(Event::Message(_)) = peer.event().await {}
+    assert_eq!(peer.close_code(), Some(1000));
+    assert_eq!(start.elapsed().as_millis(), 5000);
+    peer.finished().await;
+}
