@@ -102,6 +102,8 @@ struct Engine<T> {
     sources: Vec<Box<dyn FrameSource>>,
     transport: Option<T>,
     phase: Phase,
+    /// Who receives lives in another task than the handler's.
+    receives_elsewhere: bool,
     /// The handler has had its turn: the close frame may go out.
     may_say_close: bool,
     /// The peer sends no more: nothing to linger for.
@@ -175,6 +177,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             sources: Vec::new(),
             transport: Some(transport),
             phase: Phase::Open,
+            receives_elsewhere: false,
             may_say_close: false,
             peer_ended: false,
             inbox_full: false,

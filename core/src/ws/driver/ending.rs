@@ -245,9 +245,7 @@ impl<T: Transport> Engine<T> {
         state.receive_end.get_or_insert(Err(Error::PeerGone));
         let receiving = state.take_receiving();
         drop(state);
-        if let Some(waker) = receiving {
-            waker.wake();
-        }
+        self.wake_receiver(receiving);
         if self.phase.is_live() {
             self.begin_closing(Wire::Nothing);
         }
@@ -304,7 +302,7 @@ impl<T: Transport> Engine<T> {
             Wire::Breach(_) if !handler => true,
             // The handler has had its turn, and said what it says to what it
             // received; halves in other tasks are waited for.
-            _ if handler => !state.handler_woken,
+            _ if handler && !self.receives_elsewhere => !state.handler_woken,
             _ => state.end_seen || !state.receiver_lives,
         };
         drop(state);

@@ -3,7 +3,7 @@
 use std::{
     mem,
     sync::atomic::Ordering::Relaxed,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::{Buf, Bytes};
@@ -198,9 +198,7 @@ impl<T: Transport> Engine<T> {
         };
         drop(state);
         scratch.batch.clear();
-        if let Some(waker) = receiving {
-            waker.wake();
-        }
+        self.wake_receiver(receiving);
         match end {
             None => {}
             Some(End::Close(frame)) => self.peer_closed(frame),
@@ -209,6 +207,15 @@ impl<T: Transport> Engine<T> {
                 self.breached(breach);
             }
         }
+    }
+
+    /// Wakes who waits in `recv`, and finds out whether that is the handler.
+    pub(super) fn wake_receiver(&mut self, receiving: Option<Waker>) {
+        let Some(waker) = receiving else { return };
+        let own = waker.will_wake(&self.handler_waker);
+        waker.wake();
+        // A waker of `join!` or `select!` wakes the handler's in its turn.
+        self.receives_elsewhere = !own && !self.shared.lock().handler_woken;
     }
 
     /// The peer sends no more.

@@ -535,3 +535,25 @@ async fn the_peers_close_is_answered_in_time_where_nobody_asks_again() {
     assert_eq!(start.elapsed().as_millis(), 5000);
     peer.finished().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn messages_in_front_of_the_peers_close_are_answered_by_halves_that_the_handler_awaits() {
+    let mut peer = serve(config(), async |socket: WebSocket| {
+        let (mut sender, mut receiver) = socket.split();
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = receiver.recv().await {
+                sender.send(message).await.unwrap();
+            }
+        })
+        .await?;
+        Ok(())
+    });
+    sleep(Duration::from_millis(1)).await;
+    let mut wire = Peer::frames(["a", "b", "c"].map(Message::from)).to_vec();
+    wire.extend([0x88, 0x82, 0, 0, 0, 0, 3, 0xE8]);
+    peer.send_raw(&wire).await;
+    for expected in ["a", "b", "c"] {
+        assert_eq!(peer.text().await, expected);
+    }
+    assert_eq!(peer.closed().await, 1000);
+}
