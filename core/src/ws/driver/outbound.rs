@@ -47,8 +47,13 @@ impl<T: Transport> Engine<T> {
         let orphaned = state.handles == 0;
         let attached = mem::take(&mut state.attached);
         drop(state);
-        if !attached.is_empty() && self.phase.is_live() {
-            self.sources.extend(attached);
+        if self.phase.is_live() {
+            for mut source in attached {
+                if matches!(self.phase, Phase::Draining { .. }) {
+                    source.drain();
+                }
+                self.sources.push(source);
+            }
         }
         match close {
             Some(frame) => self.close(frame),

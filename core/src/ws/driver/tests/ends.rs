@@ -557,3 +557,27 @@ async fn messages_in_front_of_the_peers_close_are_answered_by_halves_that_the_ha
     }
     assert_eq!(peer.closed().await, 1000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_forwarded_in_a_drain_does_not_hold_it() {
+    let drain = Drain::new(Duration::from_secs(5));
+    let hub = Hub::new();
+    let subscription = hub.subscribe("topic").await.unwrap();
+    let mut peer = serve_with(
+        config(),
+        Some(&drain),
+        1024,
+        Bytes::new(),
+        async move |mut socket: WebSocket| {
+            sleep(Duration::from_millis(100)).await;
+            socket.forward(subscription);
+            assert_eq!(socket.recv().await, Ok(None));
+            Ok(())
+        },
+    );
+    tokio::task::yield_now().await;
+    drain.start();
+    let start = Instant::now();
+    assert_eq!(peer.closed().await, 1012);
+    assert!(start.elapsed().as_millis() < 200);
+}
