@@ -213,9 +213,9 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Future for Driv
         engine.wake_up(&mut scratch);
         engine.watch_drain(cx);
         let mut bytes = 0;
-        for round in 1..=MAX_ROUNDS {
+        for _ in 0..MAX_ROUNDS {
             let read = engine.read(cx, &mut scratch);
-            if engine.drain_is_due() && (read == 0 || round == MAX_ROUNDS) {
+            if read == 0 && engine.drain_is_due() {
                 engine.begin_drain();
             }
             if engine.shared.take_handler_woken() {
@@ -251,6 +251,10 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Future for Driv
                 scratch.give_back();
                 return Poll::Pending;
             }
+        }
+        // A peer that never pauses is drained all the same.
+        if engine.drain_is_due() {
+            engine.begin_drain();
         }
         engine.settle();
         scratch.give_back();

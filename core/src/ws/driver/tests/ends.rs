@@ -1,18 +1,30 @@
 //! The table of a connection's ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     sync::{Notify, oneshot},
-    time::{Instant, sleep},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
 };
 
 use super::peer::{Peer, config, serve, serve_with};
 use crate::{
     drain::Drain,
     hub::Hub,
-    ws::{CloseCode, Error, HandlerError, Message, ProtocolError, WebSocket, protocol::Event},
+    ws::{
+        Accepted, CloseCode, Error, HandlerError, Message, ProtocolError, WebSocket, WsConfig,
+        drive,
+        protocol::{Event, Outbox, Role},
+        transport::{Received, Transport},
+    },
 };
 
 async fn echo(mut socket: WebSocket) -> Result<(), HandlerError> {
@@ -580,4 +592,79 @@ async fn a_subscription_that_is_forwarded_in_a_drain_does_not_hold_it() {
     let start = Instant::now();
     assert_eq!(peer.closed().await, 1012);
     assert!(start.elapsed().as_millis() < 200);
+}
+
+/// A peer that always sends, and takes all or nothing.
+struct Flood {
+    frame: Bytes,
+    takes: bool,
+}
+
+impl Transport for Flood {
+    fn poll_receive(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &mut BytesMut,
+        _: usize,
+    ) -> Poll<io::Result<Received>> {
+        Poll::Ready(Ok(Received::Chunk(self.frame.clone())))
+    }
+
+    fn poll_send(&mut self, _: &mut Context<'_>, out: &mut Outbox) -> Poll<io::Result<usize>> {
+        if !self.takes {
+            return Poll::Pending;
+        }
+        let count = out.remaining();
+        out.advance(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn abort(&mut self) {}
+}
+
+fn flooded<F>(
+    flood: Flood,
+    config: WsConfig,
+    drain: Option<&Drain>,
+    handler: impl FnOnce(WebSocket) -> F + Send + 'static,
+) -> JoinHandle<()>
+where
+    F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    let accepted = Accepted {
+        settings: config.into(),
+        protocol: None,
+        read_ahead: Bytes::new(),
+        guard: drain.map(|drain| drain.guard().unwrap()),
+        role: Role::Server,
+    };
+    tokio::spawn(drive(flood, accepted, handler))
+}
+
+#[tokio::test]
+async fn a_peer_that_never_pauses_is_drained() {
+    let drain = Drain::new(Duration::from_secs(5));
+    let (sender, ended) = oneshot::channel();
+    let flood = Flood {
+        frame: Peer::frames([Message::binary(vec![0; 60_000])]),
+        takes: true,
+    };
+    let driver = flooded(flood, config(), Some(&drain), async move |mut socket| {
+        while socket.recv().await?.is_some() {}
+        sender.send(()).unwrap();
+        Ok(())
+    });
+    tokio::task::yield_now().await;
+    drain.start();
+    let ended = timeout(Duration::from_secs(2), ended).await;
+    ended.expect("at its moment").unwrap();
+    driver.abort();
 }
