@@ -43,6 +43,8 @@ impl<T: Transport> Engine<T> {
             self.queue.append(&mut state.queue);
         }
         self.queue_weight += mem::take(&mut state.queue_weight);
+        // It counts against the bound from now on, also in this turn's next round.
+        state.unsent = self.queue_weight + self.out.as_ref().map_or(0, |out| out.len());
         let close = state.close.take();
         let orphaned = state.handles == 0;
         let attached = mem::take(&mut state.attached);

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::peer::{Peer, config, serve, serve_with};
 use crate::{
+    Stats,
     drain::Drain,
     hub::Hub,
     ws::{
@@ -666,5 +667,25 @@ async fn a_peer_that_never_pauses_is_drained() {
     drain.start();
     let ended = timeout(Duration::from_secs(2), ended).await;
     ended.expect("at its moment").unwrap();
+    driver.abort();
+}
+
+#[tokio::test]
+async fn the_outbound_bound_holds_within_a_turn() {
+    let stats = Stats::new();
+    let flood = Flood {
+        frame: Peer::frames([Message::binary("x")]),
+        takes: false,
+    };
+    let config = config().outbound_bytes(100_000).stats(stats.clone());
+    let driver = flooded(flood, config, None, async |mut socket| {
+        while socket.recv().await?.is_some() {
+            socket.send(vec![0; 90_000]).await?;
+        }
+        Ok(())
+    });
+    sleep(Duration::from_millis(10)).await;
+    let buffered = stats.snapshot().buffered_bytes;
+    assert!((90_000..190_000).contains(&buffered), "{buffered}");
     driver.abort();
 }
