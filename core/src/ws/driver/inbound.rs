@@ -121,7 +121,11 @@ impl<T: Transport> Engine<T> {
         }
         let mut out = Self::take_out(&mut self.out, scratch);
         let mut input = bytes;
-        let room = self.shared.inbox_room();
+        let room = match self.shared.inbox_room() {
+            // Read all the same: it is to be thrown away.
+            0 => usize::MAX,
+            room => room,
+        };
         let mut taken = 0;
         let end = loop {
             match self.connection.receive(&mut input, &mut out) {
@@ -169,7 +173,8 @@ impl<T: Transport> Engine<T> {
             self.stats.counters().messages_in.fetch_add(count, Relaxed);
         }
         let mut state = self.shared.lock();
-        let wanted = state.receiver_lives && state.receive_end.is_none();
+        let overflows = self.connection.close_sent() && self.shared.is_full(&state);
+        let wanted = state.receiver_lives && state.receive_end.is_none() && !overflows;
         if !wanted {
             // Nobody takes it: it is thrown away, whole.
         } else if state.inbox.is_empty() {

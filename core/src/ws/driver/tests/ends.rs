@@ -689,3 +689,23 @@ async fn the_outbound_bound_holds_within_a_turn() {
     assert!((90_000..190_000).contains(&buffered), "{buffered}");
     driver.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_our_close_what_nobody_takes_is_thrown_away() {
+    let (sender, seen) = oneshot::channel();
+    let mut peer = serve(config(), async move |mut socket: WebSocket| {
+        socket.close(CloseCode::NORMAL, "").await?;
+        socket.closed().await;
+        let mut sum = 0;
+        while let Ok(Some(message)) = socket.recv().await {
+            sum += message.len();
+        }
+        sender.send(sum).unwrap();
+        Ok(())
+    });
+    let frames = Peer::frames((0..300).map(|_| Message::binary(vec![0; 10_000])));
+    peer.send_raw(&frames).await;
+    peer.close(CloseCode::NORMAL).await;
+    let sum = seen.await.unwrap();
+    assert!((60_000..140_000).contains(&sum), "{sum}");
+}
