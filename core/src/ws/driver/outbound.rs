@@ -197,7 +197,11 @@ impl<T: Transport> Engine<T> {
                     self.connection.send_encoded(frame, out);
                     sent += 1;
                 }
-                Poll::Ready(Some(Forwarded::Close(frame))) => self.overloaded(frame),
+                Poll::Ready(Some(Forwarded::Close(frame))) => {
+                    self.overloaded(frame);
+                    // The close frame goes out in the next round.
+                    self.shared.lock().changed = true;
+                }
                 Poll::Ready(None) => {
                     self.sources.remove(index);
                     // In a drain the last source may have been waited for.

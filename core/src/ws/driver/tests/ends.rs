@@ -709,3 +709,20 @@ async fn after_our_close_what_nobody_takes_is_thrown_away() {
     let sum = seen.await.unwrap();
     assert!((60_000..140_000).contains(&sum), "{sum}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn overload_is_said_at_once_where_the_handler_does_not_wake() {
+    let hub = Hub::builder().history(1000).queue(10).build().unwrap();
+    let subscription = hub.subscribe("topic").await.unwrap();
+    let mut peer = serve(config(), async move |mut socket: WebSocket| {
+        socket.forward(subscription);
+        std::future::pending().await
+    });
+    tokio::task::yield_now().await;
+    for _ in 0..20 {
+        hub.publish("topic", "x").await.unwrap();
+    }
+    let start = Instant::now();
+    assert_eq!(peer.closed().await, 1013);
+    assert_eq!(start.elapsed().as_millis(), 0);
+}
