@@ -103,6 +103,16 @@ impl Phase {
         }
     }
 
+    /// What is left of an end is to be done by `end`.
+    pub(super) fn end_by(&mut self, end: Instant) {
+        match self {
+            Self::Closing(Closing { until, .. })
+            | Self::ShutDown { until }
+            | Self::Lingering { until } => *until = end.min(*until),
+            Self::Open | Self::Draining { .. } | Self::Dead { .. } | Self::Abandoned => {}
+        }
+    }
+
     /// The handler still has a say.
     pub(super) const fn is_live(&self) -> bool {
         matches!(self, Self::Open | Self::Draining { .. })
@@ -121,7 +131,7 @@ impl<T: Transport> Engine<T> {
 
     /// When, in a drain, the last close has to be done: a little before the
     /// deadline, or halfway to it where that is near.
-    fn drain_end(&self) -> Option<Instant> {
+    pub(super) fn drain_end(&self) -> Option<Instant> {
         Some(self.before_deadline(DRAIN_MARGIN)?.max(self.now))
     }
 

@@ -13,8 +13,12 @@ use super::{Engine, ending::Phase, scratch::Scratch};
 use crate::ws::{error::Error, heartbeat::Beat, protocol::CloseFrame, transport::Transport};
 
 impl<T: Transport> Engine<T> {
-    /// Asks whether a drain has begun, and when it is this socket's turn.
+    /// Asks whether a drain has begun, and when it is this socket's turn. An end
+    /// that has begun before has to be done by the same time.
     pub(super) fn watch_drain(&mut self, cx: &mut Context<'_>) {
+        if let Some(end) = self.drain_end() {
+            self.phase.end_by(end);
+        }
         if matches!(self.phase, Phase::Open)
             && let Some(guard) = &mut self.guard
             && let Poll::Ready(moment) = guard.poll_moment(cx)

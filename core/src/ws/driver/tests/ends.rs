@@ -726,3 +726,13 @@ async fn overload_is_said_at_once_where_the_handler_does_not_wake() {
     assert_eq!(peer.closed().await, 1013);
     assert_eq!(start.elapsed().as_millis(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_began_before_a_drain_ends_within_it() {
+    let drain = Drain::new(Duration::from_secs(2));
+    let handler = async |_: WebSocket| Ok(());
+    let mut peer = serve_with(config(), Some(&drain), 1024, Bytes::new(), handler);
+    assert!(matches!(peer.event().await, Some(Event::Close(_))));
+    drain.start();
+    assert!(drain.run(drain.finished()).await.is_clean());
+}
