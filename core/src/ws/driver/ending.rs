@@ -168,6 +168,8 @@ impl<T: Transport> Engine<T> {
     }
 
     fn begin_closing(&mut self, wire: Wire) {
+        // A handler that computed has not used up the peer's time.
+        self.now = Instant::now();
         self.phase = Phase::Closing(Closing {
             wire,
             until: self.close_by(),

@@ -6,6 +6,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use tokio::time::Instant;
+
 use super::{Engine, WRITE_AHEAD, ending::Phase, scratch::Scratch};
 use crate::ws::{
     error::Error,
@@ -25,7 +27,7 @@ enum Wrote {
 impl<T: Transport> Engine<T> {
     /// The driver begins a turn: whoever tells it something need not wake it.
     pub(super) fn wake_up(&mut self, scratch: &mut Scratch) {
-        self.now = tokio::time::Instant::now();
+        self.now = Instant::now();
         let mut state = self.shared.lock();
         state.stay_awake();
         if state.queue.capacity() == 0 {
@@ -125,7 +127,7 @@ impl<T: Transport> Engine<T> {
             }
             Poll::Pending => {
                 let unsent = transport.unsent();
-                self.blocked.get_or_insert((self.now, unsent));
+                self.blocked.get_or_insert_with(|| (Instant::now(), unsent));
                 Err(Wrote::Blocked)
             }
         }
@@ -152,7 +154,7 @@ impl<T: Transport> Engine<T> {
             }
             Poll::Pending => {
                 let unsent = transport.unsent();
-                self.blocked.get_or_insert((self.now, unsent));
+                self.blocked.get_or_insert_with(|| (Instant::now(), unsent));
                 false
             }
         }

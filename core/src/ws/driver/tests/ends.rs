@@ -736,3 +736,17 @@ async fn a_close_that_began_before_a_drain_ends_within_it() {
     drain.start();
     assert!(drain.run(drain.finished()).await.is_clean());
 }
+
+#[tokio::test]
+async fn a_handler_that_computes_does_not_use_up_the_close_timeout() {
+    let config = config().close_timeout(Duration::from_millis(300));
+    let mut peer = serve(config, async |mut socket: WebSocket| {
+        socket.recv().await?;
+        std::thread::sleep(Duration::from_millis(400));
+        Ok(())
+    });
+    peer.send("compute").await;
+    assert!(matches!(peer.event().await, Some(Event::Close(_))));
+    sleep(Duration::from_millis(50)).await;
+    assert!(!peer.driver.is_finished(), "the peer's close is awaited");
+}
