@@ -200,6 +200,11 @@ impl<T: Transport> Engine<T> {
         }
         let frame = CloseFrame::new(code, Text::default());
         self.end_handles(&Error::closed(Some(&frame)));
+        let mut state = self.shared.lock();
+        state.inbox_weight = 0;
+        let unread = mem::take(&mut state.inbox);
+        drop(state);
+        drop(unread);
         self.begin_closing(Wire::Close(frame));
     }
 

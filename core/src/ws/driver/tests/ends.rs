@@ -750,3 +750,19 @@ async fn a_handler_that_computes_does_not_use_up_the_close_timeout() {
     sleep(Duration::from_millis(50)).await;
     assert!(!peer.driver.is_finished(), "the peer's close is awaited");
 }
+
+#[tokio::test(start_paused = true)]
+async fn other_halves_get_nothing_that_was_queued_when_the_handler_failed() {
+    let (sender, got) = oneshot::channel();
+    let mut peer = serve(config(), async move |mut socket: WebSocket| {
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(1)).await;
+            sender.send(socket.recv().await).unwrap();
+        });
+        sleep(Duration::from_millis(500)).await;
+        Err(HandlerError::message("of no use"))
+    });
+    peer.send("queued").await;
+    assert_eq!(peer.closed().await, 1011);
+    assert!(matches!(got.await.unwrap(), Err(Error::Closed { .. })));
+}
