@@ -242,6 +242,9 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Future for Driv
             // Without budget the handler finds nothing ready: another poll of
             // this task gives it a new one.
             if bytes > MAX_BYTES || !tokio::task::coop::has_budget_remaining() {
+                if engine.awaits_timer() {
+                    engine.arm(this.timer.as_mut(), this.armed, handler, cx);
+                }
                 break;
             }
             if read == 0

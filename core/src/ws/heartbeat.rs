@@ -13,6 +13,8 @@ pub(crate) struct Heartbeat {
     sent: Instant,
     /// When the ping went out that nothing has come since.
     pinged: Option<Instant>,
+    /// The runtime's timer came to the end of the wait for the pong.
+    told: bool,
     /// Since when nothing is read, by our own choice: the silence is ours.
     paused: Option<Instant>,
 }
@@ -32,6 +34,7 @@ impl Heartbeat {
             received: now,
             sent: now,
             pinged: None,
+            told: false,
             paused: None,
         }
     }
@@ -39,6 +42,7 @@ impl Heartbeat {
     pub(crate) const fn received(&mut self, now: Instant) {
         self.received = now;
         self.pinged = None;
+        self.told = false;
     }
 
     pub(crate) const fn sent(&mut self, now: Instant) {
@@ -55,6 +59,7 @@ impl Heartbeat {
         if let Some(paused) = self.paused.take() {
             let silence = now.saturating_duration_since(paused);
             self.received += silence;
+            self.told = false;
             if let Some(pinged) = &mut self.pinged {
                 *pinged += silence;
             }
@@ -74,6 +79,20 @@ impl Heartbeat {
         })
     }
 
+    /// The runtime's timer for `deadline` has fired.
+    ///
+    /// The clock alone does not tell that a pong stays away: while a handler computed,
+    /// nobody may have looked at the socket. The runtime does so before it looks at its
+    /// timers, so what came until then is there to be read now.
+    pub(crate) fn timer_fired(&mut self, deadline: Instant) {
+        self.told = self.pinged.is_some() && self.deadline().is_some_and(|due| due <= deadline);
+    }
+
+    /// By the clock the peer is gone; the timer has still to say so.
+    pub(crate) fn awaits_timer(&self, now: Instant) -> bool {
+        self.pinged.is_some() && !self.told && self.deadline().is_some_and(|due| due <= now)
+    }
+
     /// What is due at `now`; a ping counts as sent. Asked after reading, so that
     /// what lies in the socket has counted.
     pub(crate) fn beat(&mut self, now: Instant) -> Beat {
@@ -81,7 +100,7 @@ impl Heartbeat {
             return Beat::Nothing;
         }
         if self.pinged.is_some() {
-            return Beat::Gone;
+            return if self.told { Beat::Gone } else { Beat::Nothing };
         }
         self.pinged = Some(now);
         self.sent = now;
@@ -107,7 +126,23 @@ mod tests {
         assert_eq!(heartbeat.beat(start + T), Beat::Ping);
         assert_eq!(heartbeat.deadline(), Some(start + T * 2));
         assert_eq!(heartbeat.beat(start + T * 3 / 2), Beat::Nothing);
+        heartbeat.timer_fired(start + T * 2);
         assert_eq!(heartbeat.beat(start + T * 2), Beat::Gone);
+    }
+
+    #[test]
+    fn the_clock_alone_does_not_say_that_a_peer_is_gone() {
+        let (mut heartbeat, start) = start();
+        assert_eq!(heartbeat.beat(start + T), Beat::Ping);
+        let late = start + T * 10;
+        heartbeat.timer_fired(start + T);
+        assert_eq!(heartbeat.beat(late), Beat::Nothing, "a timer of before");
+        assert!(heartbeat.awaits_timer(late));
+        heartbeat.timer_fired(start + T * 2);
+        assert!(!heartbeat.awaits_timer(late));
+        assert_eq!(heartbeat.beat(late), Beat::Gone);
+        heartbeat.received(late);
+        assert_eq!(heartbeat.beat(late), Beat::Ping, "it has come since");
     }
 
     #[test]
@@ -140,6 +175,7 @@ mod tests {
         let late = start + T * 10;
         assert_eq!(heartbeat.beat(late), Beat::Ping);
         assert_eq!(heartbeat.beat(late + T / 2), Beat::Nothing);
+        heartbeat.timer_fired(late + T);
         assert_eq!(heartbeat.beat(late + T), Beat::Gone);
     }
 

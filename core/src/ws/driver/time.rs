@@ -119,6 +119,12 @@ impl<T: Transport> Engine<T> {
         live.into_iter().flatten().chain(phase).min()
     }
 
+    /// Whether the timer has to be asked, however much else there is to do.
+    pub(super) fn awaits_timer(&self) -> bool {
+        let heartbeat = self.heartbeat.as_ref();
+        heartbeat.is_some_and(|heartbeat| heartbeat.awaits_timer(self.now))
+    }
+
     /// Sees to it that the next deadline polls us; false where it is here.
     ///
     /// A timer that would fire earlier than needed is left alone: most
@@ -147,7 +153,9 @@ impl<T: Transport> Engine<T> {
         if Pin::new(&mut timer).poll(cx).is_pending() {
             return true;
         }
-        *armed = None;
+        if let (Some(deadline), Some(heartbeat)) = (armed.take(), &mut self.heartbeat) {
+            heartbeat.timer_fired(deadline);
+        }
         self.now = self.now.max(Instant::now());
         false
     }

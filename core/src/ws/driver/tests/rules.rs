@@ -88,6 +88,130 @@ async fn nested_select_and_join_are_woken() {
     assert_eq!(peer.closed().await, 1000);
 }
 
+/// Rule 2: a handler that is always ready, and so uses up its task's budget at each
+/// poll, does not keep its own connection from being read and written.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_is_always_ready_does_not_starve_its_connection() {
+    let mut peer = serve(config(), async |mut socket: WebSocket| {
+        // Time stands still while there is work: only a count can end this.
+        for _ in 0..100_000 {
+            while let Some(message) = socket.recv().now_or_never() {
+                match message? {
+                    Some(message) => socket.send(message).await?,
+                    None => return Ok(()),
+                }
+            }
+            while tokio::task::coop::has_budget_remaining() {
+                tokio::task::consume_budget().await;
+            }
+            tokio::task::consume_budget().await;
+        }
+        Err(std::io::Error::other("starved").into())
+    });
+    // More than a turn reads, and than a budget has room for.
+    peer.send_raw(&numbers(2000)).await;
+    expect_numbers(&mut peer, 2000).await;
+    peer.send_raw(&[0x89, 0x80, 0, 0, 0, 0]).await;
+    assert_eq!(peer.read_raw().await.unwrap()[..], [0x8a, 0]);
+    peer.send(Message::binary(vec![7; 1 << 20])).await;
+    assert_eq!(peer.message().await.len(), 1 << 20);
+    peer.close(CloseCode::NORMAL).await;
+    assert_eq!(peer.closed().await, 1000);
+}
+
+/// Lets time pass without the runtime's doing anything, as a long computation does.
+fn compute(time: Duration) {
+    let advanced = tokio::time::advance(time).now_or_never();
+    assert_eq!(advanced, None, "it would yield once the time has passed");
+}
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Rule 8: while the handler computes its peer cannot be heard.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_computes_does_not_make_its_peer_gone() {
+    let mut peer = serve(
+        config().heartbeat(HEARTBEAT),
+        async |mut socket: WebSocket| {
+            while let Some(message) = socket.recv().await? {
+                compute(HEARTBEAT * 5);
+                socket.send(message).await?;
+            }
+            Ok(())
+        },
+    );
+    for _ in 0..3 {
+        peer.send("work").await;
+        assert_eq!(peer.text().await, "work");
+    }
+    peer.close(CloseCode::NORMAL).await;
+    assert_eq!(peer.closed().await, 1000);
+}
+
+/// Rule 5: a peer that vanished is found though its handler is never idle.
+#[tokio::test]
+async fn a_handler_that_is_always_ready_does_not_hide_that_its_peer_is_gone() {
+    let (tell, told) = oneshot::channel();
+    let heartbeat = config().heartbeat(Duration::from_millis(50));
+    let _silent = serve(heartbeat, async move |mut socket: WebSocket| {
+        let end = loop {
+            while tokio::task::coop::has_budget_remaining() {
+                tokio::task::consume_budget().await;
+            }
+            tokio::task::consume_budget().await;
+            if let Some(end) = socket.recv().now_or_never() {
+                break end;
+            }
+        };
+        tell.send(end).unwrap();
+        Ok(())
+    });
+    let end = timeout(Duration::from_secs(10), told).await;
+    assert_eq!(
+        end.expect("found").unwrap(),
+        Err(crate::ws::Error::PeerGone)
+    );
+}
+
+/// Rule 8: nor where a ping was on its way, and there is more to do at once.
+#[tokio::test(start_paused = true)]
+async fn a_pong_that_came_while_the_handler_computed_counts() {
+    const PING: [u8; 2] = [0x89, 0];
+    const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+    let mut peer = serve(
+        config().heartbeat(HEARTBEAT),
+        async |mut socket: WebSocket| {
+            sleep(HEARTBEAT + Duration::from_millis(5)).await;
+            compute(HEARTBEAT * 5);
+            // So often that the driver begins another turn in between.
+            let mut left = 100;
+            std::future::poll_fn(|cx| {
+                left -= 1;
+                cx.waker().wake_by_ref();
+                if left == 0 {
+                    std::task::Poll::Ready(())
+                } else {
+                    std::task::Poll::Pending
+                }
+            })
+            .await;
+            while let Some(message) = socket.recv().await? {
+                socket.send(message).await?;
+            }
+            Ok(())
+        },
+    );
+    assert_eq!(peer.read_raw().await.unwrap()[..], PING);
+    // On the wire. As what a socket hears, a timer is seen only when the runtime has
+    // its turn.
+    sleep(Duration::from_millis(10)).await;
+    peer.send_raw(&PONG).await;
+    peer.send("still there").await;
+    assert_eq!(peer.text().await, "still there");
+    peer.close(CloseCode::NORMAL).await;
+    assert_eq!(peer.closed().await, 1000);
+}
+
 /// Rule 4: a handler may spawn its halves and return.
 #[tokio::test(start_paused = true)]
 async fn spawned_halves_outlive_the_handler() {
