@@ -213,30 +213,30 @@ impl<T: Transport> Engine<T> {
         if !self.phase.is_live() {
             return;
         }
-        let discarded = self.end_handles(&Error::closed(Some(&frame)));
-        drop(discarded);
+        self.end_handles(&Error::closed(Some(&frame)));
+        // Also what a half in another task has said since.
+        let mut state = self.shared.lock();
+        state.queue_weight = 0;
+        let said_since = mem::take(&mut state.queue);
+        drop(state);
+        drop(said_since);
         self.queue.clear();
         self.queue_weight = 0;
         self.begin_closing(Wire::Close(frame));
     }
 
-    /// Ends both directions for the handles, and takes what they had queued
-    /// out of the way where that is to be discarded.
-    fn end_handles(&mut self, end: &Error) -> Vec<std::task::Waker> {
+    /// Ends both directions for the handles.
+    fn end_handles(&self, end: &Error) {
         let mut state = self.shared.lock();
         state.receive_end.get_or_insert_with(|| Err(end.clone()));
         state.send_end.get_or_insert_with(|| end.clone());
         let waiting = self.shared.take_waiting(&mut state);
         let receiving = state.take_receiving();
         drop(state);
-        let wakers: Vec<_> = receiving
-            .into_iter()
-            .chain(waiting.into_iter().map(|(_, waker)| waker))
-            .collect();
-        for waker in &wakers {
-            waker.wake_by_ref();
+        let waiting = waiting.into_iter().map(|(_, waker)| waker);
+        for waker in receiving.into_iter().chain(waiting) {
+            waker.wake();
         }
-        wakers
     }
 
     pub(super) fn peer_closed(&mut self, frame: Option<CloseFrame>) {
@@ -402,6 +402,8 @@ impl<T: Transport> Engine<T> {
         self.finish(error);
         self.out = None;
         self.read_ahead = bytes::Bytes::new();
+        // The handler may run on for a while, without half a message of the peer's.
+        self.connection.forget();
         self.sources.clear();
         self.transport = None;
         self.blocked = None;

@@ -203,6 +203,12 @@ impl Connection {
         self.close_received
     }
 
+    /// Gives back the memory of a message that will not be finished.
+    pub(crate) fn forget(&mut self) {
+        self.receiver.forget();
+        self.owed = None;
+    }
+
     fn mask(&mut self) -> Option<[u8; 4]> {
         self.masks.as_mut().map(|masks| masks.next())
     }

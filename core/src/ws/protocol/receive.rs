@@ -105,6 +105,13 @@ impl Receiver {
         }
     }
 
+    /// Gives back the memory of a message that will not be finished: nothing is
+    /// read after this.
+    pub(crate) fn forget(&mut self) {
+        self.cut = Cut::BetweenFrames;
+        self.assembly = None;
+    }
+
     /// Reads on in `input`, off whose front it takes what it has used. `None`
     /// once all of it is used.
     pub(crate) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Received>, ProtocolError> {
