@@ -21,3 +21,8 @@ pub use options::{Options, OptionsError};
 pub use signals::drain_on_sigterm;
 pub use stats::Counts;
 pub use testbed::{Testbed, announce, fail};
+
+/// The code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
