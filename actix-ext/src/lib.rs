@@ -57,6 +57,9 @@ mod socket;
 mod sse;
 mod ws;
 
+#[cfg(feature = "deflate")]
+#[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+pub use towpath::ws::Deflate;
 pub use towpath::{
     Drain, DrainGuard, DrainOutcome, Draining, Snapshot, Stats,
     hub::{self, EventId, Hub, Subscription},

@@ -101,6 +101,11 @@ impl WsLayer {
         drain: Drain;
     }
 
+    #[cfg(feature = "deflate")]
+    settings! {
+        deflate: impl Into<Option<towpath::ws::Deflate>>;
+    }
+
     /// Allows several origins: see [`WsConfig::allow_origin`].
     ///
     /// # Panics

@@ -44,6 +44,9 @@ mod routing;
 mod sse;
 mod ws;
 
+#[cfg(feature = "deflate")]
+#[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+pub use towpath::ws::Deflate;
 pub use towpath::{
     Drain, DrainGuard, DrainOutcome, Draining, Snapshot, Stats,
     hub::{self, EventId, Hub, Subscription},

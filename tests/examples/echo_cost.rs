@@ -13,7 +13,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use towpath::ws::{
     Accepted, HandlerError, Outbox, Received, Transport, WebSocket, WsSettings, drive,
-    protocol::Role,
+    protocol::{Extensions, Role},
 };
 
 /// Messages that arrive with one read.
@@ -52,6 +52,7 @@ fn run(messages: usize, opcode: u8) -> io::Result<usize> {
     let accepted = Accepted {
         settings: WsSettings::default(),
         protocol: None,
+        extensions: Extensions::default(),
         read_ahead: Bytes::new(),
         guard: None,
         role: Role::Server,

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+#[cfg(feature = "deflate")]
+use super::deflate::Deflate;
 use super::origin::{AllowedOrigin, OriginPolicy};
 use crate::{Drain, Stats};
 
@@ -44,6 +46,8 @@ pub struct WsConfig {
     write_timeout: Option<Duration>,
     inbound_bytes: usize,
     outbound_bytes: usize,
+    #[cfg(feature = "deflate")]
+    deflate: Option<Deflate>,
     origins: OriginPolicy,
     stats: Option<Stats>,
     drain: Option<Drain>,
@@ -56,6 +60,16 @@ pub enum ConfigError {
     /// A limit or a time-out of zero.
     #[error("{0} must not be zero")]
     Zero(&'static str),
+    /// A number that a setting does not take.
+    #[error("{name} must be from {from} to {to}")]
+    OutOfRange {
+        /// The setting.
+        name: &'static str,
+        /// The smallest that it takes.
+        from: u32,
+        /// The largest.
+        to: u32,
+    },
     /// Not an origin.
     #[error("{0:?} is not an origin: scheme://host[:port] is expected, without a path")]
     InvalidOrigin(String),
@@ -102,6 +116,8 @@ impl WsConfig {
             write_timeout: Some(Duration::from_secs(30)),
             inbound_bytes: 64 << 10,
             outbound_bytes: 1 << 20,
+            #[cfg(feature = "deflate")]
+            deflate: None,
             origins: OriginPolicy::SameHost,
             stats: None,
             drain: None,
@@ -194,6 +210,15 @@ impl WsConfig {
             Some(Duration::ZERO) => Err(ConfigError::Zero("write_timeout")),
             timeout => Ok(self.write_timeout(timeout)),
         }
+    }
+
+    /// Compresses messages where the client offers to (RFC 7692); `None`, the
+    /// default, never does.
+    #[cfg(feature = "deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+    pub fn deflate(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
+        self.deflate = deflate.into();
+        self
     }
 
     /// Which origins may open a socket.
@@ -294,6 +319,14 @@ impl WsConfig {
     #[must_use]
     pub const fn outbound_bound(&self) -> usize {
         self.outbound_bytes
+    }
+
+    /// See [`deflate`](Self::deflate).
+    #[cfg(feature = "deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+    #[must_use]
+    pub const fn deflate_settings(&self) -> Option<&Deflate> {
+        self.deflate.as_ref()
     }
 
     /// See [`origins`](Self::origins).

@@ -23,7 +23,7 @@ use self::{ending::Phase, scratch::Scratch};
 use super::{
     error::{Error, HandlerError},
     heartbeat::Heartbeat,
-    protocol::{Connection, Limits, Message, Outbox, Role, Text},
+    protocol::{Connection, Extensions, Limits, Message, Outbox, Role, Text},
     service::WsSettings,
     shared::Shared,
     socket::WebSocket,
@@ -46,6 +46,8 @@ pub struct Accepted {
     pub settings: WsSettings,
     /// The negotiated subprotocol.
     pub protocol: Option<Text>,
+    /// The negotiated extensions.
+    pub extensions: Extensions,
     /// Bytes that came behind the handshake.
     pub read_ahead: Bytes,
     /// The drain that this socket counts for.
@@ -149,6 +151,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
         let Accepted {
             settings,
             protocol,
+            extensions,
             read_ahead,
             guard,
             role,
@@ -169,7 +172,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
         };
         let engine = Engine {
             handler_waker: Waker::from(Arc::clone(&shared)),
-            connection: Connection::new(role, limits),
+            connection: Connection::with_extensions(role, limits, extensions),
             queue: std::collections::VecDeque::new(),
             queue_weight: 0,
             out: None,

@@ -2,6 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use tower_layer::Layer;
 
+#[cfg(feature = "deflate")]
+use super::deflate::Deflate;
 use super::{
     WsConfig,
     origin::OriginPolicy,
@@ -127,6 +129,13 @@ impl WsLayer {
     /// On zero.
     pub fn outbound_bytes(self, bytes: usize) -> Self {
         self.change(|config| config.outbound_bytes(bytes))
+    }
+
+    /// See [`WsConfig::deflate`].
+    #[cfg(feature = "deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+    pub fn deflate(self, deflate: impl Into<Option<Deflate>>) -> Self {
+        self.change(|config| config.deflate(deflate))
     }
 
     /// See [`WsConfig::origins`].

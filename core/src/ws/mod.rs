@@ -1,6 +1,8 @@
 //! WebSocket (RFC 6455).
 
 mod config;
+#[cfg(feature = "deflate")]
+mod deflate;
 mod driver;
 mod error;
 pub mod handshake;
@@ -17,6 +19,9 @@ mod transport;
 mod upgrade;
 
 pub use config::{ConfigError, WsConfig};
+#[cfg(feature = "deflate")]
+#[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+pub use deflate::Deflate;
 pub use driver::{Accepted, drive};
 pub use error::{Error, HandlerError};
 pub use layer::WsLayer;

@@ -4,7 +4,7 @@ use http::request::Parts;
 use super::{
     Accepted, WsSettings,
     config::WsConfig,
-    handshake::{self, Answer, Handshake, HeaderLines, RequestHead, UpgradeRejection},
+    handshake::{self, Agreement, Answer, Handshake, HeaderLines, RequestHead, UpgradeRejection},
     protocol::{Role, Text},
 };
 use crate::DrainGuard;
@@ -16,6 +16,7 @@ pub struct Negotiation {
     handshake: Handshake,
     settings: WsSettings,
     protocol: Option<Text>,
+    agreement: Agreement,
     guard: Option<DrainGuard>,
 }
 
@@ -51,6 +52,7 @@ impl Negotiation {
         });
         match admitted {
             Ok((handshake, guard)) => Ok(Self {
+                agreement: handshake.agree(&settings),
                 handshake,
                 settings,
                 protocol: None,
@@ -89,13 +91,16 @@ impl Negotiation {
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(WsConfig) -> WsConfig) -> Self {
         self.settings = change(WsConfig::clone(&self.settings)).into();
+        self.agreement = self.handshake.agree(&self.settings);
         self
     }
 
     /// The head of the response.
     #[must_use]
     pub fn answer(&self) -> Answer<'_> {
-        self.handshake.answer(self.protocol())
+        self.handshake
+            .answer(self.protocol())
+            .with_extensions(self.agreement.header.as_deref())
     }
 
     /// What the driver begins with, and the bytes that came behind the handshake.
@@ -104,6 +109,7 @@ impl Negotiation {
         Accepted {
             settings: self.settings,
             protocol: self.protocol,
+            extensions: self.agreement.extensions,
             read_ahead,
             guard: self.guard,
             role: Role::Server,

@@ -4,7 +4,10 @@ use http::Response;
 use tokio::{io::BufStream, time::timeout};
 use towpath::{
     testing::{Fault, TestSocket},
-    ws::{Accepted, CloseCode, IoTransport, WsConfig, drive, protocol::Role},
+    ws::{
+        Accepted, CloseCode, IoTransport, WsConfig, drive,
+        protocol::{Extensions, Role},
+    },
 };
 
 use super::service::SECOND;
@@ -15,6 +18,7 @@ async fn a_stream_that_buffers_is_flushed() {
     let accepted = Accepted {
         settings: WsConfig::new().into(),
         protocol: None,
+        extensions: Extensions::default(),
         read_ahead: bytes::Bytes::new(),
         guard: None,
         role: Role::Server,

@@ -35,6 +35,7 @@
 //! # Ok::<(), handshake::UpgradeRejection>(())
 //! ```
 
+mod extensions;
 mod key;
 mod list;
 mod parts;
@@ -43,6 +44,7 @@ mod request;
 mod response;
 mod subprotocol;
 
+pub(crate) use extensions::Agreement;
 pub use parts::check_parts;
 pub(crate) use parts::{RewrittenConnect, asks_for_upgrade, is_extended_connect};
 pub use rejection::UpgradeRejection;

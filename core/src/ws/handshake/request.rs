@@ -1,4 +1,5 @@
 use super::{
+    extensions::Offered,
     key::AcceptValue,
     list,
     rejection::{UpgradeRejection, quote},
@@ -108,7 +109,8 @@ pub fn check<L: HeaderLines + ?Sized>(
     };
     let offered = Subprotocols::parse(head.lines.values("sec-websocket-protocol"))?;
     check_origin(head, origins, host)?;
-    Ok(Handshake::new(accept, offered))
+    let extensions = Offered::parse(head.lines.values("sec-websocket-extensions"));
+    Ok(Handshake::new(accept, offered, extensions))
 }
 
 /// Whether an upgrade is asked for, and by the right method. True for an extended

@@ -1,4 +1,9 @@
-use super::{key::AcceptValue, subprotocol::Subprotocols};
+use super::{
+    extensions::{Agreement, Offered},
+    key::AcceptValue,
+    subprotocol::Subprotocols,
+};
+use crate::ws::WsConfig;
 
 /// A handshake that may be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -6,11 +11,25 @@ pub struct Handshake {
     /// `None` for an extended CONNECT, which has no key.
     accept: Option<AcceptValue>,
     offered: Subprotocols,
+    extensions: Offered,
 }
 
 impl Handshake {
-    pub(super) const fn new(accept: Option<AcceptValue>, offered: Subprotocols) -> Self {
-        Self { accept, offered }
+    pub(super) const fn new(
+        accept: Option<AcceptValue>,
+        offered: Subprotocols,
+        extensions: Offered,
+    ) -> Self {
+        Self {
+            accept,
+            offered,
+            extensions,
+        }
+    }
+
+    /// What of the extensions that the client offers `config` agrees to.
+    pub(crate) fn agree(&self, config: &WsConfig) -> Agreement {
+        self.extensions.agree(config)
     }
 
     /// The subprotocols that the client offers.
@@ -33,6 +52,7 @@ impl Handshake {
         Answer {
             accept: self.accept.as_ref(),
             subprotocol: subprotocol.and_then(|name| self.offered.choose([name])),
+            extensions: None,
         }
     }
 }
@@ -42,9 +62,16 @@ impl Handshake {
 pub struct Answer<'a> {
     accept: Option<&'a AcceptValue>,
     subprotocol: Option<&'a str>,
+    extensions: Option<&'a str>,
 }
 
 impl<'a> Answer<'a> {
+    /// With the value of `Sec-WebSocket-Extensions`.
+    pub(crate) const fn with_extensions(mut self, value: Option<&'a str>) -> Self {
+        self.extensions = value;
+        self
+    }
+
     /// 101, or 200 to an extended CONNECT.
     #[must_use]
     pub const fn status(&self) -> u16 {
@@ -60,6 +87,8 @@ impl<'a> Answer<'a> {
                 .map(|accept| ("Sec-WebSocket-Accept", accept.as_str())),
             self.subprotocol
                 .map(|name| ("Sec-WebSocket-Protocol", name)),
+            self.extensions
+                .map(|value| ("Sec-WebSocket-Extensions", value)),
         ]
         .into_iter()
         .flatten()

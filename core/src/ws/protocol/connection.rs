@@ -8,7 +8,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     close::{CloseCode, CloseFrame},
+    deflate::{Deflater, Inflater},
     error::ProtocolError,
+    extensions::Extensions,
     frame::Opcode,
     message::Message,
     outbox::Outbox,
@@ -49,6 +51,7 @@ pub enum Event {
 pub struct Connection {
     receiver: Receiver,
     masks: Option<Box<Masks>>,
+    deflater: Option<Box<Deflater>>,
     close_sent: bool,
     close_received: bool,
     /// The latest ping that has not been answered.
@@ -59,9 +62,18 @@ impl Connection {
     /// An open connection, the handshake behind it.
     #[must_use]
     pub fn new(role: Role, limits: Limits) -> Self {
+        Self::with_extensions(role, limits, Extensions::default())
+    }
+
+    /// An open connection whose handshake agreed on `extensions`.
+    #[must_use]
+    pub fn with_extensions(role: Role, limits: Limits, extensions: Extensions) -> Self {
+        let deflate = extensions.deflate.as_ref();
+        let inflater = deflate.map(|terms| Box::new(Inflater::new(terms, role)));
         Self {
-            receiver: Receiver::new(role, limits),
+            receiver: Receiver::new(role, limits, inflater),
             masks: (role == Role::Client).then(Box::default),
+            deflater: deflate.map(|terms| Box::new(Deflater::new(terms, role))),
             close_sent: false,
             close_received: false,
             owed: None,
@@ -147,8 +159,15 @@ impl Connection {
 
     /// Sends a message; after [`close`](Self::close) it is dropped.
     pub fn send(&mut self, message: Message, out: &mut Outbox) {
-        if !self.close_sent {
-            let mask = self.mask();
+        if self.close_sent {
+            return;
+        }
+        let mask = self.mask();
+        if let Some(deflater) = &mut self.deflater
+            && let Some(payload) = deflater.compress(&message)
+        {
+            out.push_compressed(Opcode::of(&message), payload, mask);
+        } else {
             out.push_message(message, mask);
         }
     }
@@ -162,8 +181,12 @@ impl Connection {
         }
     }
 
-    /// Sends a ping without payload.
+    /// Sends a ping without payload. One that is due tells that little is said:
+    /// a compressor that was kept for the next message is given back.
     pub fn ping(&mut self, out: &mut Outbox) {
+        if let Some(deflater) = &mut self.deflater {
+            deflater.rest();
+        }
         if !self.close_sent {
             let mask = self.mask();
             out.push_control(Opcode::Ping, &[], mask);

@@ -37,6 +37,9 @@ pub enum ProtocolError {
     /// A close code that must not be sent (RFC 6455 §7.4).
     #[error("close code {0} must not be sent")]
     InvalidCloseCode(u16),
+    /// A compressed message that is none (RFC 7692 §7.2.2).
+    #[error("compressed message that cannot be inflated")]
+    InvalidDeflate,
     /// Text that is not UTF-8 (RFC 6455 §8.1).
     #[error("text is not UTF-8")]
     InvalidUtf8,
@@ -76,7 +79,7 @@ impl ProtocolError {
             | Self::ExpectedContinuation
             | Self::ShortClosePayload
             | Self::InvalidCloseCode(_) => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidDeflate | Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
             Self::FrameTooBig { .. } | Self::MessageTooBig { .. } => CloseCode::MESSAGE_TOO_BIG,
             Self::TooManyFragments { .. } => CloseCode::POLICY_VIOLATION,
         }

@@ -58,6 +58,8 @@ impl Opcode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) fin: bool,
+    /// RSV1: the beginning of a compressed message (RFC 7692 §6).
+    pub(crate) compressed: bool,
     pub(crate) opcode: Opcode,
     pub(crate) mask: Option<[u8; 4]>,
     pub(crate) len: u64,
@@ -69,11 +71,16 @@ impl Header {
 
     /// Reads a header off the front of `bytes`; `None` where its end has not
     /// arrived and nothing so far is wrong. The number is the header's length.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ProtocolError> {
+    /// `deflate` tells whether messages may be compressed.
+    pub(crate) fn decode(
+        bytes: &[u8],
+        deflate: bool,
+    ) -> Result<Option<(Self, usize)>, ProtocolError> {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
-        if first & 0x70 != 0 {
+        let compressed = first & 0x70 != 0;
+        if compressed && !(deflate && begins_compressed(first)) {
             return Err(ProtocolError::ReservedBit);
         }
         let fin = first & 0x80 != 0;
@@ -118,6 +125,7 @@ impl Header {
         };
         let header = Self {
             fin,
+            compressed,
             opcode,
             mask,
             len,
@@ -128,7 +136,7 @@ impl Header {
     /// Appends the header to `out`.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         let mut bytes = [0; Self::MAX_LEN];
-        bytes[0] = if self.fin { 0x80 } else { 0 } | self.opcode.bits();
+        bytes[0] = u8::from(self.fin) << 7 | u8::from(self.compressed) << 6 | self.opcode.bits();
         let len = self.len.to_be_bytes();
         let mut end = match self.len {
             0..=125 => {
@@ -155,12 +163,19 @@ impl Header {
     }
 }
 
+/// Whether no reserved bit but RSV1 is set, and that on the first frame of a data
+/// message (RFC 7692 §6).
+const fn begins_compressed(first: u8) -> bool {
+    first & 0x70 == 0x40 && matches!(first & 0x0F, 0x1 | 0x2)
+}
+
 /// A whole message as a server sends it: one frame, unmasked.
 pub(crate) fn server_frame(message: &Message) -> Bytes {
     let payload = message.as_bytes();
     let mut out = BytesMut::with_capacity(Header::MAX_LEN + payload.len());
     Header {
         fin: true,
+        compressed: false,
         opcode: Opcode::of(message),
         mask: None,
         len: payload.len() as u64,
@@ -195,9 +210,10 @@ mod tests {
             Just(0x1_0000),
             Just(u64::MAX >> 1),
         ];
-        (any::<bool>(), opcode, any::<Option<[u8; 4]>>(), len).prop_map(
-            |(fin, opcode, mask, len)| Header {
+        (any::<[bool; 2]>(), opcode, any::<Option<[u8; 4]>>(), len).prop_map(
+            |([fin, compressed], opcode, mask, len)| Header {
                 fin: fin || opcode.is_control(),
+                compressed: compressed && matches!(opcode, Opcode::Text | Opcode::Binary),
                 opcode,
                 mask,
                 len: if opcode.is_control() { len % 126 } else { len },
@@ -211,14 +227,17 @@ mod tests {
             let mut bytes = BytesMut::new();
             header.encode(&mut bytes);
             for end in 0..bytes.len() {
-                prop_assert_eq!(Header::decode(&bytes[..end]), Ok(None));
+                prop_assert_eq!(Header::decode(&bytes[..end], true), Ok(None));
             }
-            prop_assert_eq!(Header::decode(&bytes), Ok(Some((header, bytes.len()))));
+            let whole = Ok(Some((header, bytes.len())));
+            prop_assert_eq!(Header::decode(&bytes, true), whole);
+            let plain = if header.compressed { Err(ProtocolError::ReservedBit) } else { whole };
+            prop_assert_eq!(Header::decode(&bytes, false), plain);
         }
 
         #[test]
-        fn takes_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
-            if let Ok(Some((header, len))) = Header::decode(&bytes) {
+        fn takes_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..20), deflate: bool) {
+            if let Ok(Some((header, len))) = Header::decode(&bytes, deflate) {
                 let mut again = BytesMut::new();
                 header.encode(&mut again);
                 prop_assert_eq!(&again[..], &bytes[..len], "only the shortest form is taken");
@@ -243,7 +262,19 @@ mod tests {
             ),
         ];
         for (bytes, error) in cases {
-            assert_eq!(Header::decode(bytes), Err(error), "{bytes:x?}");
+            assert_eq!(Header::decode(bytes, false), Err(error), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn rsv1_stands_only_on_the_first_frame_of_a_data_message() {
+        for first in [0xC1, 0xC2, 0x41, 0x42] {
+            assert_eq!(Header::decode(&[first], true), Ok(None), "{first:x}");
+        }
+        // A continuation, the control frames, and the other bits beside it.
+        for first in [0xC0, 0x40, 0xC8, 0xC9, 0xCA, 0xE1, 0xD1, 0xF2, 0xA1, 0x91] {
+            let decoded = Header::decode(&[first], true);
+            assert_eq!(decoded, Err(ProtocolError::ReservedBit), "{first:x}");
         }
     }
 }

@@ -3,7 +3,13 @@
 
 mod close;
 mod connection;
+#[cfg(feature = "deflate")]
+mod deflate;
+#[cfg(not(feature = "deflate"))]
+#[path = "deflate/absent.rs"]
+mod deflate;
 mod error;
+mod extensions;
 mod frame;
 mod mask;
 mod message;
@@ -13,7 +19,10 @@ mod utf8;
 
 pub use close::{CloseCode, CloseFrame};
 pub use connection::{Connection, Event};
+#[cfg(feature = "deflate")]
+pub(crate) use deflate::{Direction, Terms};
 pub use error::ProtocolError;
+pub use extensions::Extensions;
 pub(crate) use frame::server_frame;
 pub use message::{Message, Text};
 pub use outbox::Outbox;

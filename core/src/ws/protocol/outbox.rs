@@ -40,13 +40,24 @@ impl Outbox {
 
     /// Appends a message in one frame, masked where a key is given.
     pub(crate) fn push_message(&mut self, message: Message, mask: Option<[u8; 4]>) {
-        let opcode = Opcode::of(&message);
-        self.push_frame(opcode, message.into_bytes(), mask);
+        self.push_header(Opcode::of(&message), message.len(), mask, false);
+        self.push_payload(message.into_bytes(), mask);
+    }
+
+    /// Appends a message whose `payload` is compressed, in one frame.
+    pub(crate) fn push_compressed(
+        &mut self,
+        opcode: Opcode,
+        payload: Vec<u8>,
+        mask: Option<[u8; 4]>,
+    ) {
+        self.push_header(opcode, payload.len(), mask, true);
+        self.push_payload(payload.into(), mask);
     }
 
     /// Appends a control frame.
     pub(crate) fn push_control(&mut self, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
-        self.push_header(opcode, payload.len(), mask);
+        self.push_header(opcode, payload.len(), mask, false);
         self.copy(payload, mask);
     }
 
@@ -59,8 +70,7 @@ impl Outbox {
         }
     }
 
-    fn push_frame(&mut self, opcode: Opcode, payload: Bytes, mask: Option<[u8; 4]>) {
-        self.push_header(opcode, payload.len(), mask);
+    fn push_payload(&mut self, payload: Bytes, mask: Option<[u8; 4]>) {
         if payload.len() <= COPY_LIMIT || mask.is_some() {
             self.copy(&payload, mask);
         } else {
@@ -68,9 +78,10 @@ impl Outbox {
         }
     }
 
-    fn push_header(&mut self, opcode: Opcode, len: usize, mask: Option<[u8; 4]>) {
+    fn push_header(&mut self, opcode: Opcode, len: usize, mask: Option<[u8; 4]>, compressed: bool) {
         let header = Header {
             fin: true,
+            compressed,
             opcode,
             mask,
             len: len as u64,

@@ -1,9 +1,12 @@
 //! Frames become messages.
 
+use std::mem;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{
     close::CloseFrame,
+    deflate::Inflater,
     error::ProtocolError,
     frame::{Header, MAX_CONTROL, Opcode},
     mask,
@@ -35,6 +38,13 @@ pub struct Limits {
 /// promise costs nothing: memory follows what has arrived.
 const GROWTH: usize = 64 * 1024;
 
+/// Compressed bytes are unmasked and inflated so many at a time.
+const PIECE: usize = 4096;
+
+/// A message may be twice its limit while it is compressed, and so many bytes: far
+/// more than any compressor adds to what it cannot make smaller.
+const COMPRESSED_SLACK: u64 = 1024;
+
 /// What a peer said.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
@@ -54,6 +64,9 @@ pub(crate) struct Receiver {
     limits: Limits,
     cut: Cut,
     assembly: Option<Box<Assembly>>,
+    /// The message in the making is compressed.
+    inflates: bool,
+    inflater: Option<Box<Inflater>>,
 }
 
 /// Where the last piece of input ended.
@@ -65,6 +78,8 @@ enum Cut {
         len: u8,
     },
     InData(Payload),
+    /// Never read directly: what arrives is not what the message is made of.
+    InCompressed(Payload),
     InControl(Box<Control>),
 }
 
@@ -92,16 +107,23 @@ struct Assembly {
     /// The check of the text so far, where it is one.
     utf8: Option<Utf8>,
     fragments: u32,
+    /// The bytes of its frames so far, where it is compressed.
+    compressed: u64,
+    /// What they have inflated to: never more room than the limit, where `bytes`
+    /// would double it.
+    inflated: Vec<u8>,
     bytes: BytesMut,
 }
 
 impl Receiver {
-    pub(crate) const fn new(role: Role, limits: Limits) -> Self {
+    pub(crate) const fn new(role: Role, limits: Limits, inflater: Option<Box<Inflater>>) -> Self {
         Self {
             role,
             limits,
             cut: Cut::BetweenFrames,
             assembly: None,
+            inflates: false,
+            inflater,
         }
     }
 
@@ -121,7 +143,8 @@ impl Receiver {
                     if input.is_empty() {
                         return Ok(None);
                     }
-                    let Some((header, len)) = Header::decode(input)? else {
+                    let deflate = self.inflater.is_some();
+                    let Some((header, len)) = Header::decode(input, deflate)? else {
                         self.check_beginning(input)?;
                         self.cut = Cut::InHeader {
                             bytes: [0; Header::MAX_LEN],
@@ -142,7 +165,8 @@ impl Receiver {
                     bytes[usize::from(*len)] = byte;
                     *len += 1;
                     let (bytes, len) = (*bytes, usize::from(*len));
-                    if let Some((header, _)) = Header::decode(&bytes[..len])? {
+                    let deflate = self.inflater.is_some();
+                    if let Some((header, _)) = Header::decode(&bytes[..len], deflate)? {
                         self.cut = Cut::BetweenFrames;
                         if let Some(received) = self.begin(header, input)? {
                             return Ok(Some(received));
@@ -164,6 +188,14 @@ impl Receiver {
                         return Ok(Some(received));
                     }
                     if input.is_empty() && matches!(self.cut, Cut::InData(_)) {
+                        return Ok(None);
+                    }
+                }
+                Cut::InCompressed(_) => {
+                    if let Some(received) = self.inflate(input)? {
+                        return Ok(Some(received));
+                    }
+                    if matches!(self.cut, Cut::InCompressed(_)) {
                         return Ok(None);
                     }
                 }
@@ -220,6 +252,9 @@ impl Receiver {
         if header.opcode.is_control() {
             return self.begin_control(header, mask, input);
         }
+        if header.compressed || self.inflates {
+            return self.begin_compressed(&header, mask, input);
+        }
         self.check_data(&header)?;
         let len = usize::try_from(header.len).unwrap_or(usize::MAX);
         if header.fin && self.assembly.is_none() && len <= input.len() {
@@ -252,6 +287,68 @@ impl Receiver {
         self.took(0)
     }
 
+    /// Begins a frame of a compressed message, which is inflated as it arrives.
+    fn begin_compressed(
+        &mut self,
+        header: &Header,
+        mask: [u8; 4],
+        input: &mut &[u8],
+    ) -> Result<Option<Received>, ProtocolError> {
+        self.check_compressed(header)?;
+        let assembly = self.assembly.get_or_insert_with(|| {
+            Box::new(Assembly {
+                utf8: (header.opcode == Opcode::Text).then(Utf8::default),
+                ..Assembly::default()
+            })
+        });
+        assembly.fragments += 1;
+        assembly.compressed += header.len;
+        self.inflates = true;
+        self.cut = Cut::InCompressed(Payload {
+            fin: header.fin,
+            mask,
+            phase: 0,
+            remaining: header.len,
+        });
+        self.inflate(input)
+    }
+
+    /// Inflates what `input` has of the frame, and ends the message where that
+    /// was the last of it.
+    fn inflate(&mut self, input: &mut &[u8]) -> Result<Option<Received>, ProtocolError> {
+        let (Cut::InCompressed(payload), Some(assembly), Some(inflater)) =
+            (&mut self.cut, &mut self.assembly, &mut self.inflater)
+        else {
+            return Ok(None);
+        };
+        let limit = self.limits.max_message_size;
+        let (now, rest) = input.split_at(within(input.len(), payload.remaining));
+        *input = rest;
+        payload.remaining -= now.len() as u64;
+        let mut piece = [0; PIECE];
+        for masked in now.chunks(PIECE) {
+            let piece = &mut piece[..masked.len()];
+            piece.copy_from_slice(masked);
+            mask::apply(piece, payload.mask, payload.phase);
+            payload.phase = (payload.phase + masked.len()) & 3;
+            let start = assembly.inflated.len();
+            inflater.inflate(piece, &mut assembly.inflated, limit)?;
+            if let Some(utf8) = &mut assembly.utf8 {
+                utf8.push(&assembly.inflated[start..])?;
+            }
+        }
+        if payload.remaining > 0 {
+            return Ok(None);
+        }
+        let fin = payload.fin;
+        self.cut = Cut::BetweenFrames;
+        if !fin {
+            return Ok(None);
+        }
+        inflater.finish(&mut assembly.inflated, limit)?;
+        self.complete()
+    }
+
     fn begin_control(
         &mut self,
         header: Header,
@@ -277,14 +374,56 @@ impl Receiver {
         Ok(None)
     }
 
+    /// Checks the order of a data frame, and returns the message that it goes on
+    /// with.
+    fn check_order(&self, header: &Header) -> Result<Option<&Assembly>, ProtocolError> {
+        match (&self.assembly, header.opcode) {
+            (None, Opcode::Continuation) => Err(ProtocolError::UnexpectedContinuation),
+            (Some(assembly), Opcode::Continuation) => Ok(Some(assembly)),
+            (Some(_), _) => Err(ProtocolError::ExpectedContinuation),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Checks order and limits of a frame of a compressed message, by its header
+    /// alone. The message's own limit is for what it inflates to; yet what cannot
+    /// become a message must end.
+    fn check_compressed(&self, header: &Header) -> Result<(), ProtocolError> {
+        let assembly = self.check_order(header)?;
+        let (have, fragments) =
+            assembly.map_or((0, 0), |assembly| (assembly.compressed, assembly.fragments));
+        let Limits {
+            max_frame_size,
+            max_message_size,
+            max_fragments,
+        } = self.limits;
+        // Where frames have no limit of their own, what does not compress is a
+        // little longer in its frame than the message may be.
+        if max_frame_size < max_message_size && header.len > max_frame_size as u64 {
+            return Err(ProtocolError::FrameTooBig {
+                limit: max_frame_size,
+            });
+        }
+        let most = (max_message_size as u64).saturating_mul(2);
+        let most = most.saturating_add(COMPRESSED_SLACK);
+        if header.len > most.saturating_sub(have) {
+            return Err(ProtocolError::MessageTooBig {
+                limit: max_message_size,
+            });
+        }
+        if fragments >= max_fragments {
+            return Err(ProtocolError::TooManyFragments {
+                limit: max_fragments,
+            });
+        }
+        Ok(())
+    }
+
     /// Checks order and limits of a data frame, by its header alone.
     fn check_data(&self, header: &Header) -> Result<(), ProtocolError> {
-        let (have, fragments) = match (&self.assembly, header.opcode) {
-            (None, Opcode::Continuation) => return Err(ProtocolError::UnexpectedContinuation),
-            (Some(assembly), Opcode::Continuation) => (assembly.bytes.len(), assembly.fragments),
-            (Some(_), _) => return Err(ProtocolError::ExpectedContinuation),
-            (None, _) => (0, 0),
-        };
+        let (have, fragments) = self.check_order(header)?.map_or((0, 0), |assembly| {
+            (assembly.bytes.len(), assembly.fragments)
+        });
         let Limits {
             max_frame_size,
             max_message_size,
@@ -359,10 +498,19 @@ impl Receiver {
         if !fin {
             return Ok(None);
         }
+        self.complete()
+    }
+
+    /// Ends the message.
+    fn complete(&mut self) -> Result<Option<Received>, ProtocolError> {
         let Some(assembly) = self.assembly.take() else {
             return Ok(None);
         };
-        let bytes = assembly.bytes.freeze();
+        let bytes = if mem::take(&mut self.inflates) {
+            assembly.inflated.into()
+        } else {
+            assembly.bytes.freeze()
+        };
         let message = match assembly.utf8 {
             Some(utf8) => {
                 utf8.finish()?;

@@ -643,6 +643,7 @@ where
     let accepted = Accepted {
         settings: config.into(),
         protocol: None,
+        extensions: crate::ws::protocol::Extensions::default(),
         read_ahead: Bytes::new(),
         guard: drain.map(|drain| drain.guard().unwrap()),
         role: Role::Server,

@@ -14,7 +14,7 @@ use crate::{
     ws::{
         Accepted, CloseCode, CloseFrame, HandlerError, IoTransport, Message, WebSocket, WsConfig,
         drive,
-        protocol::{Connection, Event, Limits, Outbox, Role},
+        protocol::{Connection, Event, Extensions, Limits, Outbox, Role},
     },
 };
 
@@ -57,6 +57,7 @@ where
     let accepted = Accepted {
         settings: config.stats(stats.clone()).into(),
         protocol: None,
+        extensions: Extensions::default(),
         read_ahead,
         guard: drain.map(|drain| drain.guard().unwrap()),
         role: Role::Server,

@@ -15,6 +15,7 @@ fn frame(fin: bool, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Ve
     let len = payload.len() as u64;
     Header {
         fin,
+        compressed: false,
         opcode,
         mask,
         len,
@@ -241,6 +242,7 @@ fn a_promise_of_terabytes_allocates_a_constant() {
     let mut wire = BytesMut::new();
     let header = Header {
         fin: true,
+        compressed: false,
         opcode: Opcode::Binary,
         mask: Some(KEY),
         len: 1 << 40,
