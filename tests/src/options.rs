@@ -12,7 +12,7 @@ use towpath::{
     Drain, Stats,
     hub::{Hub, HubBuilder},
     sse::KeepAlive,
-    ws::{AllowedOrigin, OriginPolicy, WsConfig},
+    ws::{AllowedOrigin, Deflate, OriginPolicy, WsConfig},
 };
 
 /// What `--close-timeout-ms 0` stands for: longer than any test, short enough for the
@@ -168,7 +168,6 @@ impl Options {
     fn check(&self) -> Result<(), OptionsError> {
         let unsupported = [
             ("--tls", self.tls.is_some()),
-            ("--deflate", self.deflate),
             ("--max-connections", self.max_connections.is_some()),
             ("--max-per-user", self.max_per_user.is_some()),
             ("--buffer-budget", self.buffer_budget.is_some()),
@@ -223,6 +222,7 @@ impl Options {
             .close_timeout(unless_zero(self.close_timeout_ms).unwrap_or(NEVER))
             .write_timeout(self.write_timeout())
             .origins(origins)
+            .deflate(self.deflate.then(Deflate::new))
             .stats(stats.clone())
             .drain(drain.clone())
     }
@@ -387,6 +387,7 @@ mod tests {
         assert_eq!(ws.heartbeat_interval(), Some(Duration::from_secs(30)));
         assert_eq!(ws.close_limit(), Duration::from_secs(5));
         assert_eq!(ws.write_limit(), Some(Duration::from_secs(30)));
+        assert_eq!(ws.deflate_settings(), None);
         assert_eq!(options.handshake_timeout(), Duration::from_secs(10));
         assert_eq!(options.drain_ms, Duration::from_secs(5));
     }
@@ -402,6 +403,13 @@ mod tests {
         assert_eq!(ws.heartbeat_interval(), None);
         assert_eq!(ws.write_limit(), None);
         assert_eq!(ws.close_limit(), NEVER);
+    }
+
+    #[test]
+    fn compression_is_asked_for() {
+        let options = parse(&["--deflate"]).unwrap();
+        let ws = options.ws(&Stats::new(), &options.drain());
+        assert_eq!(ws.deflate_settings(), Some(&Deflate::new()));
     }
 
     #[test]

@@ -3,7 +3,11 @@
 use std::fmt::Write as _;
 
 use serde_json::Value;
-use towpath_tests::{http::Connection, on_both, process::SOON};
+use towpath_tests::{
+    http::Connection,
+    on_both,
+    process::{Framework, SOON},
+};
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
@@ -32,58 +36,74 @@ fn has(found: &[(String, String)], name: &str, expected: &str) -> bool {
     }
 }
 
+/// The table against a testbed with these options.
+async fn the_table_with(framework: Framework, options: &[&str]) {
+    let table: Vec<Value> =
+        serde_json::from_str(include_str!("../../core/tests/cases/ws_handshake.json"))
+            .expect("JSON");
+    let testbed = framework.start(options).await;
+    let (mut upgraded, mut refused) = (0, 0);
+    let mut failures = Vec::new();
+    for case in &table {
+        let text = |field: &str| case[field].as_str().expect(field);
+        let list = |field: &str| case[field].as_array().expect(field);
+        let mut request = format!(
+            "{} {} {}\r\n",
+            text("method"),
+            text("path"),
+            text("version")
+        );
+        for line in list("headers") {
+            let part = |index: usize| line[index].as_str().expect("text");
+            let _ = write!(request, "{}: {}\r\n", part(0), part(1));
+        }
+        request.push_str("\r\n");
+
+        let mut connection = Connection::open(testbed.address()).await;
+        connection.write(request.as_bytes()).await;
+        let head = connection.head().await;
+        if framework == Framework::Actix && ACTIX_REFUSES.contains(&text("name")) {
+            assert_eq!(head.status, 426, "{}", text("name"));
+            refused += 1;
+            continue;
+        }
+        if framework == Framework::Actix && ACTIX_REFUSES_ITSELF.contains(&text("name")) {
+            assert_eq!(head.status, 400, "{}", text("name"));
+            continue;
+        }
+        let mut fail = |what: String| failures.push(format!("{}: {what}", text("name")));
+        if !list("status").contains(&head.status.into()) {
+            fail(format!("{head:?}"));
+        }
+        for (name, value) in case["response_has"].as_object().expect("an object") {
+            if !has(&head.headers, name, value.as_str().expect("text")) {
+                fail(format!("{name}: {value} is not in {head:?}"));
+            }
+        }
+        for name in list("response_lacks") {
+            let name = name.as_str().expect("text").to_ascii_lowercase();
+            if head.get(&name).is_some() {
+                fail(format!("{name} is in {head:?}"));
+            }
+        }
+        upgraded += u64::from(head.status == 101);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_eq!((table.len(), upgraded + refused), (134, 45));
+    // The sockets of the table are gone with their clients.
+    let counts = testbed
+        .until_within(SOON, |counts| counts.websockets == 0)
+        .await;
+    assert_eq!(counts.upgrades_total, upgraded);
+}
+
 on_both! {
     async fn the_table(framework: Framework) {
-        let table: Vec<Value> =
-            serde_json::from_str(include_str!("../../core/tests/cases/ws_handshake.json"))
-                .expect("JSON");
-        let testbed = framework.start(&[]).await;
-        let (mut upgraded, mut refused) = (0, 0);
-        let mut failures = Vec::new();
-        for case in &table {
-            let text = |field: &str| case[field].as_str().expect(field);
-            let list = |field: &str| case[field].as_array().expect(field);
-            let mut request = format!("{} {} {}\r\n", text("method"), text("path"), text("version"));
-            for line in list("headers") {
-                let part = |index: usize| line[index].as_str().expect("text");
-                let _ = write!(request, "{}: {}\r\n", part(0), part(1));
-            }
-            request.push_str("\r\n");
+        the_table_with(framework, &[]).await;
+    }
 
-            let mut connection = Connection::open(testbed.address()).await;
-            connection.write(request.as_bytes()).await;
-            let head = connection.head().await;
-            if framework == Framework::Actix && ACTIX_REFUSES.contains(&text("name")) {
-                assert_eq!(head.status, 426, "{}", text("name"));
-                refused += 1;
-                continue;
-            }
-            if framework == Framework::Actix && ACTIX_REFUSES_ITSELF.contains(&text("name")) {
-                assert_eq!(head.status, 400, "{}", text("name"));
-                continue;
-            }
-            let mut fail = |what: String| failures.push(format!("{}: {what}", text("name")));
-            if !list("status").contains(&head.status.into()) {
-                fail(format!("{head:?}"));
-            }
-            for (name, value) in case["response_has"].as_object().expect("an object") {
-                if !has(&head.headers, name, value.as_str().expect("text")) {
-                    fail(format!("{name}: {value} is not in {head:?}"));
-                }
-            }
-            for name in list("response_lacks") {
-                let name = name.as_str().expect("text").to_ascii_lowercase();
-                if head.get(&name).is_some() {
-                    fail(format!("{name} is in {head:?}"));
-                }
-            }
-            upgraded += u64::from(head.status == 101);
-        }
-        assert!(failures.is_empty(), "{}", failures.join("\n"));
-        assert_eq!((table.len(), upgraded + refused), (134, 45));
-        // The sockets of the table are gone with their clients.
-        let counts = testbed.until_within(SOON, |counts| counts.websockets == 0).await;
-        assert_eq!(counts.upgrades_total, upgraded);
+    async fn the_table_with_deflate(framework: Framework) {
+        the_table_with(framework, &["--deflate"]).await;
     }
 
     async fn a_refusal_says_what_was_wrong(framework: Framework) {

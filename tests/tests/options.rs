@@ -59,11 +59,10 @@ const MALFORMED: [(&[&str], &str); 45] = [
     (&["--no-such-option", "1"], "--no-such-option"),
 ];
 
-const UNSUPPORTED: [(&[&str], &str); 12] = [
+const UNSUPPORTED: [(&[&str], &str); 11] = [
     (&["--tls", "cert.pem", "key.pem"], "--tls"),
     (&["--broker", "redis://127.0.0.1:6379"], "--broker"),
     (&["--broker", "nats://127.0.0.1:4222"], "--broker"),
-    (&["--deflate"], "--deflate"),
     (&["--max-connections", "10"], "--max-connections"),
     (&["--max-per-user", "10"], "--max-per-user"),
     (&["--overflow", "block"], "--overflow"),

@@ -58,12 +58,13 @@ async fn serve_with_actix() {
 
     let hub = actix::Hub::new();
     let drain = actix::Drain::new(std::time::Duration::from_secs(1));
-    let [first, second, third] = actix::layers();
+    let [first, second, third, fourth] = actix::layers();
     let app = test::init_service(
         App::new()
             .wrap(first)
             .wrap(second)
             .wrap(third)
+            .wrap(fourth)
             .route("/upgrade", ws(upgrade))
             .route("/infallible", ws(infallible))
             .route("/count", web::get().to(count))

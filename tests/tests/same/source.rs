@@ -9,7 +9,7 @@ use towpath::sse;
 /// Every name that both crates have.
 #[expect(unused_imports, reason = "that they are there is what is tested")]
 pub(crate) use ext::{
-    AllowedOrigin, CloseCode, CloseFrame, ConfigError, Drain, DrainGuard, DrainOutcome, Draining,
+    AllowedOrigin, CloseCode, CloseFrame, ConfigError, Deflate, Drain, DrainGuard, DrainOutcome, Draining,
     Error, Event, EventError, EventId, HandlerError, Hub, KeepAlive, LastEventId, Message, OnDrain,
     OriginPolicy, Permit, ProtocolError, Receiver, Sender, Snapshot, Sse, Stats, Subscription,
     Text, UpgradeRejection, WebSocket, WsConfig, WsLayer, WsUpgrade, hub, on_connect,
@@ -73,10 +73,11 @@ pub(crate) fn reason(rejection: &UpgradeRejection) -> String {
 }
 
 /// One name, a constant and a type.
-pub(crate) fn layers() -> [WsLayer; 3] {
+pub(crate) fn layers() -> [WsLayer; 4] {
     [
         WsLayer,
         WsLayer::new().max_message_size(64 << 10),
+        WsLayer::new().deflate(Deflate::new().context_takeover(true)),
         WsLayer::from(WsConfig::new().heartbeat(None)),
     ]
 }
