@@ -229,6 +229,7 @@ impl Connection {
     /// Gives back the memory of a message that will not be finished.
     pub(crate) fn forget(&mut self) {
         self.receiver.forget();
+        self.deflater = None;
         self.owed = None;
     }
 

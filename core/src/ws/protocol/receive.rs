@@ -132,6 +132,7 @@ impl Receiver {
     pub(crate) fn forget(&mut self) {
         self.cut = Cut::BetweenFrames;
         self.assembly = None;
+        self.inflater = None;
     }
 
     /// Reads on in `input`, off whose front it takes what it has used. `None`
