@@ -5,6 +5,14 @@
 //! runs in a local task beside it and takes the request's payload itself, which actix
 //! feeds whether the body is blocked or not. So only what goes out is handed over here,
 //! within one thread.
+//!
+//! But for one moment: with `h1_allow_half_closed(false)` actix closes a connection in
+//! the very pass in which it reads the peer's FIN, and sends what is in its write buffer
+//! by then. In that pass the body polls the driver itself, so that what the handler
+//! answers to the last messages gets into that buffer.
+
+mod inbound;
+mod turns;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,17 +22,17 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::Payload;
-use actix_web::error::PayloadError;
 use bytes::{Buf, Bytes, BytesMut};
-use futures_core::Stream;
 use tokio::time::{Sleep, sleep_until};
 use towpath::ws::{Outbox, Received, Transport};
 
+use self::inbound::Inbound;
+use self::turns::Turns;
 use crate::socket::Socket;
 
 /// Bytes that wait for the body before the transport is full.
@@ -47,20 +55,20 @@ pub(crate) fn pump(payload: Payload, socket: Option<Socket>) -> (Pump, PumpTrans
         // Where it cannot be lifted, the kernel's stricter time-out is the one.
         let _ = socket.lift_timeout();
     }
-    let pipe = Rc::new(RefCell::new(Pipe::default()));
+    let pipe = Rc::new(RefCell::new(Pipe::new(payload)));
     let transport = PumpTransport {
-        payload,
         rest: Bytes::new(),
         pipe: Rc::clone(&pipe),
         socket,
         quiet: None,
     };
-    (Pump(pipe), transport)
+    (Pump { pipe, turns: None }, transport)
 }
 
-/// What goes out, between the two tasks.
-#[derive(Default)]
+/// What the two tasks share.
 struct Pipe {
+    inbound: Inbound,
+    /// What goes out.
     queue: VecDeque<Bytes>,
     queued: usize,
     /// Since when the queue has been full.
@@ -78,6 +86,25 @@ struct Pipe {
 }
 
 impl Pipe {
+    fn new(payload: Payload) -> Self {
+        Self {
+            inbound: Inbound::new(payload),
+            queue: VecDeque::new(),
+            queued: 0,
+            full_since: None,
+            body: None,
+            transport: None,
+            finished: false,
+            ended: false,
+            gone: false,
+        }
+    }
+
+    /// The body has something to do.
+    fn has_news(&self) -> bool {
+        self.finished || !self.queue.is_empty()
+    }
+
     fn push(&mut self, out: &mut impl Buf) -> usize {
         let mut taken = 0;
         while self.queued < QUEUE && out.has_remaining() {
@@ -127,7 +154,29 @@ fn wake(waker: Option<Waker>) {
 }
 
 /// The body of the 101.
-pub(crate) struct Pump(Rc<RefCell<Pipe>>);
+pub(crate) struct Pump {
+    pipe: Rc<RefCell<Pipe>>,
+    turns: Option<Rc<Turns>>,
+}
+
+impl Pump {
+    /// Runs the driver, which has the transport, in a task of its own.
+    pub(crate) fn run(&mut self, driver: impl Future<Output = ()> + 'static) {
+        self.turns = Some(Turns::spawn(driver));
+    }
+
+    /// What the driver still has to say when the peer has said all.
+    fn hear_last_words(&self) {
+        let mut pipe = self.pipe.borrow_mut();
+        if pipe.has_news() || !pipe.inbound.look_ahead() {
+            return;
+        }
+        drop(pipe);
+        if let Some(turns) = &self.turns {
+            turns.give(|| self.pipe.borrow().has_news());
+        }
+    }
+}
 
 impl MessageBody for Pump {
     // An error would drop what actix has not flushed, and log it.
@@ -141,7 +190,8 @@ impl MessageBody for Pump {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        let mut pipe = self.0.borrow_mut();
+        self.hear_last_words();
+        let mut pipe = self.pipe.borrow_mut();
         let chunk = pipe.pop();
         if chunk.is_none() && !pipe.finished {
             if !pipe
@@ -163,7 +213,7 @@ impl MessageBody for Pump {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        let mut pipe = self.0.borrow_mut();
+        let mut pipe = self.pipe.borrow_mut();
         pipe.gone = true;
         pipe.clear();
         let waker = pipe.transport.take();
@@ -174,7 +224,6 @@ impl Drop for Pump {
 
 /// The way to the peer through the payload and the body of an upgraded request.
 pub(crate) struct PumpTransport {
-    payload: Payload,
     /// Of a chunk that was larger than what was asked for.
     rest: Bytes,
     pipe: Rc<RefCell<Pipe>>,
@@ -218,16 +267,14 @@ impl Transport for PumpTransport {
         max: usize,
     ) -> Poll<io::Result<Received>> {
         while self.rest.is_empty() {
-            self.rest = match Pin::new(&mut self.payload).poll_next(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(chunk))) => chunk,
-                Poll::Ready(Some(Err(PayloadError::Io(error)))) => return Poll::Ready(Err(error)),
-                // actix gives a FIN, an RST and its own end the same error; only
-                // behind a FIN the body lives on.
-                Poll::Ready(_) if self.pipe.borrow().is_reset() => {
+            let mut pipe = self.pipe.borrow_mut();
+            self.rest = match ready!(pipe.inbound.poll(cx))? {
+                Some(chunk) => chunk,
+                // Only behind a FIN the body lives on.
+                None if pipe.is_reset() => {
                     return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
                 }
-                Poll::Ready(_) => return Poll::Ready(Ok(Received::End)),
+                None => return Poll::Ready(Ok(Received::End)),
             };
         }
         if let Some(quiet) = &mut self.quiet {

@@ -151,9 +151,9 @@ impl WsUpgrade {
                 response.insert_header((name, value));
             }
         }
-        let (body, transport) = pump(self.payload, self.socket);
+        let (mut body, transport) = pump(self.payload, self.socket);
         let accepted = self.negotiation.accept(Bytes::new());
-        actix_web::rt::spawn(drive(transport, accepted, handler));
+        body.run(drive(transport, accepted, handler));
         response.body(body)
     }
 

@@ -366,7 +366,7 @@ fn the_drivers_clock_takes_the_place_of_the_kernels() {
 }
 
 fn queue(lens: &[usize]) -> Pipe {
-    let mut pipe = Pipe::default();
+    let mut pipe = Pipe::new(Payload::None);
     for len in lens {
         pipe.push(&mut Bytes::from(vec![0; *len]));
     }
