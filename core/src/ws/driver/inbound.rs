@@ -109,6 +109,12 @@ impl<T: Transport> Engine<T> {
         true
     }
 
+    /// Whether reading stands still until the handler makes room.
+    pub(super) const fn awaits_room(&self) -> bool {
+        let reads = self.transport.is_some() && !self.phase.has_read_all();
+        self.inbox_full && reads && !self.phase.discards()
+    }
+
     fn heard(&mut self) {
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.received(self.now);

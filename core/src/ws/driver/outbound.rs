@@ -274,7 +274,10 @@ impl<T: Transport> Engine<T> {
         state.unsent = unsent;
         let buffered = unsent + state.queue_weight;
         let waiting = self.shared.take_waiting(&mut state);
-        let quiet = waiting.is_empty() && !state.changed;
+        // What the handler took in this turn may have made room for reading: nobody is
+        // woken for that, since nothing is registered while the inbox is full.
+        let resumes = self.awaits_room() && !self.shared.is_full(&state);
+        let quiet = waiting.is_empty() && !state.changed && !resumes;
         let slept = sleep(&mut state, quiet);
         drop(state);
         self.count_buffered(buffered);

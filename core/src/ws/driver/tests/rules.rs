@@ -306,6 +306,29 @@ async fn both_sides_only_sending_do_not_lock_each_other() {
     assert_eq!(peer.closed().await, 1000);
 }
 
+/// Rule 10: a handler that was behind and takes all at once, and says nothing, has the
+/// reading go on: for what is read ahead, and for what still lies in the transport.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_catches_up_is_not_forgotten() {
+    for behind in [3, 30] {
+        let (tell, told) = oneshot::channel();
+        let config = config().inbound_bytes(1000).heartbeat(None);
+        let mut peer = serve(config, async move |mut socket: WebSocket| {
+            sleep(Duration::from_secs(60)).await;
+            for _ in 0..behind {
+                assert_eq!(socket.recv().await?.unwrap().len(), 800);
+            }
+            tell.send(()).unwrap();
+            Ok(())
+        });
+        for _ in 0..behind {
+            peer.send(vec![0; 800]).await;
+        }
+        let all = timeout(Duration::from_secs(3600), told).await;
+        all.expect("reading goes on").unwrap();
+    }
+}
+
 /// Rule 6: at most the bound and one message is held.
 #[tokio::test(start_paused = true)]
 async fn send_waits_at_the_bound_and_a_permit_is_room() {
