@@ -93,6 +93,7 @@ impl WsLayer {
         heartbeat: impl Into<Option<Duration>>, "On zero.";
         close_timeout: Duration, "On zero.";
         write_timeout: impl Into<Option<Duration>>, "On zero.";
+        idle_timeout: impl Into<Option<Duration>>, "On zero.";
         inbound_bytes: usize, "On zero.";
         outbound_bytes: usize, "On zero.";
         origins: OriginPolicy;

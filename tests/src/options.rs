@@ -106,9 +106,9 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value = "15000", value_parser = millis)]
     keep_alive_ms: Duration,
 
-    /// A socket without a data message for so long is closed
-    #[arg(long, value_name = "N", value_parser = millis)]
-    idle_timeout_ms: Option<Duration>,
+    /// A socket without a data message for so long is closed; 0 = off
+    #[arg(long, value_name = "N", default_value = "0", value_parser = millis)]
+    idle_timeout_ms: Duration,
 
     /// A peer that does not answer our close for so long is reset; 0 = off
     #[arg(long, value_name = "N", default_value = "5000", value_parser = millis)]
@@ -171,7 +171,6 @@ impl Options {
             ("--max-connections", self.max_connections.is_some()),
             ("--max-per-user", self.max_per_user.is_some()),
             ("--buffer-budget", self.buffer_budget.is_some()),
-            ("--idle-timeout-ms", self.idle_timeout_ms.is_some()),
         ];
         if let Some((name, _)) = unsupported.into_iter().find(|(_, given)| *given) {
             return Err(OptionsError::Unsupported(name.to_owned()));
@@ -221,6 +220,7 @@ impl Options {
             .heartbeat(unless_zero(self.heartbeat_ms))
             .close_timeout(unless_zero(self.close_timeout_ms).unwrap_or(NEVER))
             .write_timeout(self.write_timeout())
+            .idle_timeout(unless_zero(self.idle_timeout_ms))
             .origins(origins)
             .deflate(self.deflate.then(Deflate::new))
             .stats(stats.clone())
@@ -387,6 +387,7 @@ mod tests {
         assert_eq!(ws.heartbeat_interval(), Some(Duration::from_secs(30)));
         assert_eq!(ws.close_limit(), Duration::from_secs(5));
         assert_eq!(ws.write_limit(), Some(Duration::from_secs(30)));
+        assert_eq!(ws.idle_limit(), None);
         assert_eq!(ws.deflate_settings(), None);
         assert_eq!(options.handshake_timeout(), Duration::from_secs(10));
         assert_eq!(options.drain_ms, Duration::from_secs(5));

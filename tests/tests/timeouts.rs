@@ -69,6 +69,31 @@ on_both! {
         testbed.until(|counts| counts.websockets == 0).await;
     }
 
+    async fn a_socket_on_which_no_message_moves_is_closed_with_1001(framework: Framework) {
+        let testbed = framework.start(&["--idle-timeout-ms", "2000"]).await;
+        let mut socket = WebSocket::open(testbed.address(), "/echo").await;
+        for _ in 0..5 {
+            sleep(Duration::from_millis(500)).await;
+            socket.send("not idle").await;
+            assert_eq!(socket.text().await, "not idle");
+        }
+        let last = Instant::now();
+        let ping = towpath_tests::ws::frame(0x89, b"");
+        let frame = loop {
+            // Neither these nor the pongs count.
+            socket.write(&ping).await;
+            match timeout(Duration::from_millis(200), socket.incoming()).await {
+                Err(_) => assert!(last.elapsed() < SOON, "{:?}", last.elapsed()),
+                Ok(Incoming::Close(frame)) => break frame.expect("a code"),
+                Ok(other) => unreachable!("{other:?}"),
+            }
+        };
+        assert_eq!((frame.code.get(), frame.reason.as_str()), (1001, "idle"));
+        assert!(last.elapsed() >= Duration::from_millis(1_900), "{:?}", last.elapsed());
+        drop(socket);
+        testbed.until(|counts| counts.websockets == 0).await;
+    }
+
     async fn a_close_that_is_not_answered_ends_in_a_reset(framework: Framework) {
         let testbed = framework.start(&["--close-timeout-ms", "300"]).await;
         let mut socket = WebSocket::open(testbed.address(), "/flood?n=1&size=3").await;

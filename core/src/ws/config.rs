@@ -15,6 +15,7 @@ use crate::{Drain, Stats};
 /// | [`heartbeat`](Self::heartbeat) | 30 s |
 /// | [`close_timeout`](Self::close_timeout) | 5 s |
 /// | [`write_timeout`](Self::write_timeout) | 30 s |
+/// | [`idle_timeout`](Self::idle_timeout) | none |
 /// | [`inbound_bytes`](Self::inbound_bytes) | 64 KiB |
 /// | [`outbound_bytes`](Self::outbound_bytes) | 1 MiB |
 /// | [`origins`](Self::origins) | the request's own host |
@@ -44,6 +45,7 @@ pub struct WsConfig {
     heartbeat: Option<Duration>,
     close_timeout: Duration,
     write_timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
     inbound_bytes: usize,
     outbound_bytes: usize,
     #[cfg(feature = "deflate")]
@@ -114,6 +116,7 @@ impl WsConfig {
             heartbeat: Some(Duration::from_secs(30)),
             close_timeout: Duration::from_secs(5),
             write_timeout: Some(Duration::from_secs(30)),
+            idle_timeout: None,
             inbound_bytes: 64 << 10,
             outbound_bytes: 1 << 20,
             #[cfg(feature = "deflate")]
@@ -209,6 +212,40 @@ impl WsConfig {
         match timeout.into() {
             Some(Duration::ZERO) => Err(ConfigError::Zero("write_timeout")),
             timeout => Ok(self.write_timeout(timeout)),
+        }
+    }
+
+    /// How long a socket may be without a data message in either direction; past it it
+    /// is closed with 1001, "idle". `None`, the default: for ever.
+    ///
+    /// Pings and pongs do not count: [`heartbeat`](Self::heartbeat) finds a peer that
+    /// has gone, this one that has nothing to say. A message that is arriving or on its
+    /// way out is not idleness, nor is time in which reading stands still because the
+    /// handler is behind.
+    ///
+    /// # Panics
+    /// On zero.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        assert!(
+            timeout != Some(Duration::ZERO),
+            "idle_timeout must not be zero"
+        );
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// As [`idle_timeout`](Self::idle_timeout), for values from outside.
+    ///
+    /// # Errors
+    /// On zero.
+    pub fn try_idle_timeout(
+        self,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<Self, ConfigError> {
+        match timeout.into() {
+            Some(Duration::ZERO) => Err(ConfigError::Zero("idle_timeout")),
+            timeout => Ok(self.idle_timeout(timeout)),
         }
     }
 
@@ -309,6 +346,12 @@ impl WsConfig {
         self.write_timeout
     }
 
+    /// See [`idle_timeout`](Self::idle_timeout).
+    #[must_use]
+    pub const fn idle_limit(&self) -> Option<Duration> {
+        self.idle_timeout
+    }
+
     /// See [`inbound_bytes`](Self::inbound_bytes).
     #[must_use]
     pub const fn inbound_bound(&self) -> usize {
@@ -367,6 +410,7 @@ mod tests {
         assert_eq!(config.heartbeat_interval(), Some(Duration::from_secs(30)));
         assert_eq!(config.close_limit(), Duration::from_secs(5));
         assert_eq!(config.write_limit(), Some(Duration::from_secs(30)));
+        assert_eq!(config.idle_limit(), None);
         assert_eq!(config.inbound_bound(), 65_536);
         assert_eq!(config.outbound_bound(), 1_048_576);
         assert_eq!(config.origin_policy(), &OriginPolicy::SameHost);
@@ -390,6 +434,7 @@ mod tests {
             ("heartbeat", WsConfig::new().try_heartbeat(zero)),
             ("close_timeout", WsConfig::new().try_close_timeout(zero)),
             ("write_timeout", WsConfig::new().try_write_timeout(zero)),
+            ("idle_timeout", WsConfig::new().try_idle_timeout(zero)),
             ("inbound_bytes", WsConfig::new().try_inbound_bytes(0)),
             ("outbound_bytes", WsConfig::new().try_outbound_bytes(0)),
         ] {

@@ -23,6 +23,7 @@ use self::{ending::Phase, scratch::Scratch};
 use super::{
     error::{Error, HandlerError},
     heartbeat::Heartbeat,
+    idle::Idle,
     protocol::{Connection, Extensions, Limits, Message, Outbox, Role, Text},
     service::WsSettings,
     shared::Shared,
@@ -113,6 +114,12 @@ struct Engine<T> {
     /// No room in the inbox when it was last filled.
     inbox_full: bool,
     heartbeat: Option<Heartbeat>,
+    /// Boxed, since few sockets have it and all would pay for its room.
+    idle: Option<Box<Idle>>,
+    /// Data came in or went out since this was last asked.
+    data_moved: bool,
+    /// Of what waits for the transport something is data.
+    data_waits: bool,
     /// The transport may hold back what it took.
     unflushed: bool,
     /// Since when the transport takes nothing, and what its kernel held then.
@@ -187,6 +194,11 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             heartbeat: settings
                 .heartbeat_interval()
                 .map(|interval| Heartbeat::new(interval, now)),
+            idle: settings
+                .idle_limit()
+                .map(|limit| Box::new(Idle::new(limit, now))),
+            data_moved: false,
+            data_waits: false,
             unflushed: false,
             blocked: None,
             stats,

@@ -115,6 +115,14 @@ impl WsLayer {
         self.change(|config| config.write_timeout(timeout))
     }
 
+    /// See [`WsConfig::idle_timeout`].
+    ///
+    /// # Panics
+    /// On zero.
+    pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.change(|config| config.idle_timeout(timeout))
+    }
+
     /// See [`WsConfig::inbound_bytes`].
     ///
     /// # Panics

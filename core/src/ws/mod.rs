@@ -7,6 +7,7 @@ mod driver;
 mod error;
 pub mod handshake;
 mod heartbeat;
+mod idle;
 mod layer;
 mod negotiation;
 mod origin;

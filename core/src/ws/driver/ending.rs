@@ -208,8 +208,8 @@ impl<T: Transport> Engine<T> {
         self.begin_closing(Wire::Close(frame));
     }
 
-    /// Closed for overload: what is queued and not begun is discarded.
-    pub(super) fn overloaded(&mut self, frame: CloseFrame) {
+    /// Closed for overload or idleness: what is queued and not begun is discarded.
+    pub(super) fn cut(&mut self, frame: CloseFrame) {
         if !self.phase.is_live() {
             return;
         }
@@ -408,6 +408,7 @@ impl<T: Transport> Engine<T> {
         self.transport = None;
         self.blocked = None;
         self.heartbeat = None;
+        self.idle = None;
         self.phase = Phase::Dead {
             until: self.now + GRACE,
         };

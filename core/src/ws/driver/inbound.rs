@@ -102,6 +102,11 @@ impl<T: Transport> Engine<T> {
                 (Some(heartbeat), false) => heartbeat.resume(self.now),
                 (None, _) => {}
             }
+            match (&mut self.idle, self.inbox_full) {
+                (Some(idle), true) => idle.pause(self.now),
+                (Some(idle), false) => idle.resume(self.now),
+                (None, _) => {}
+            }
             // While closing, what nobody takes is thrown away: the peer's close
             // frame stands behind it.
             return !self.inbox_full || self.connection.close_sent();
@@ -176,6 +181,7 @@ impl<T: Transport> Engine<T> {
     fn deliver(&mut self, taken: usize, end: Option<End>, scratch: &mut Scratch) {
         let count = scratch.batch.len() as u64;
         if count > 0 {
+            self.data_moved = true;
             self.stats.counters().messages_in.fetch_add(count, Relaxed);
         }
         let mut state = self.shared.lock();

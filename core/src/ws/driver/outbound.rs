@@ -98,6 +98,7 @@ impl<T: Transport> Engine<T> {
         match wrote {
             Wrote::All => {
                 if self.flush(cx) {
+                    self.data_waits = false;
                     self.blocked = None;
                     self.after_all_is_written(cx);
                 }
@@ -116,6 +117,7 @@ impl<T: Transport> Engine<T> {
             Poll::Ready(Ok(count)) => {
                 self.blocked = None;
                 self.unflushed = true;
+                self.data_moved |= self.data_waits;
                 if let Some(heartbeat) = &mut self.heartbeat {
                     heartbeat.sent(self.now);
                 }
@@ -180,6 +182,7 @@ impl<T: Transport> Engine<T> {
             self.connection.answer_ping(out);
         }
         if sent > 0 {
+            self.data_waits = true;
             self.stats.counters().messages_out.fetch_add(sent, Relaxed);
         }
     }
@@ -200,7 +203,7 @@ impl<T: Transport> Engine<T> {
                     sent += 1;
                 }
                 Poll::Ready(Some(Forwarded::Close(frame))) => {
-                    self.overloaded(frame);
+                    self.cut(frame);
                     // The close frame goes out in the next round.
                     self.shared.lock().changed = true;
                 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll},
@@ -10,7 +11,12 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Engine, ending::Phase, scratch::Scratch};
-use crate::ws::{error::Error, heartbeat::Beat, protocol::CloseFrame, transport::Transport};
+use crate::ws::{
+    error::Error,
+    heartbeat::Beat,
+    protocol::{CloseCode, CloseFrame},
+    transport::Transport,
+};
 
 impl<T: Transport> Engine<T> {
     /// Asks whether a drain has begun, and when it is this socket's turn. An end
@@ -52,6 +58,7 @@ impl<T: Transport> Engine<T> {
             {
                 return self.abort(&Error::WriteTimeout);
             }
+            self.check_idleness();
         }
         if self.phase.until().is_none_or(|until| now < until) {
             return;
@@ -88,6 +95,17 @@ impl<T: Transport> Engine<T> {
         }
     }
 
+    fn check_idleness(&mut self) {
+        let Some(idle) = &mut self.idle else { return };
+        let moved = mem::take(&mut self.data_moved);
+        idle.look(moved, self.connection.assembled(), self.data_waits);
+        // In a drain the drain's code is what the peer is told.
+        if matches!(self.phase, Phase::Open) && idle.is_over(self.now) {
+            self.cut(CloseFrame::new(CloseCode::GOING_AWAY, "idle"));
+            self.shared.lock().changed = true;
+        }
+    }
+
     /// When a transport that takes nothing is given up; a kernel that hands on
     /// what it holds is progress.
     fn write_deadline(&mut self) -> Option<Instant> {
@@ -112,9 +130,13 @@ impl<T: Transport> Engine<T> {
                 .heartbeat
                 .as_ref()
                 .and_then(|heartbeat| heartbeat.deadline());
-            [beat, self.write_deadline(), self.drain_at]
+            let idle = match self.phase {
+                Phase::Open => self.idle.as_ref().and_then(|idle| idle.deadline()),
+                _ => None,
+            };
+            [beat, idle, self.write_deadline(), self.drain_at]
         } else {
-            [None; 3]
+            [None; 4]
         };
         live.into_iter().flatten().chain(phase).min()
     }
@@ -123,6 +145,12 @@ impl<T: Transport> Engine<T> {
     pub(super) fn awaits_timer(&self) -> bool {
         let heartbeat = self.heartbeat.as_ref();
         heartbeat.is_some_and(|heartbeat| heartbeat.awaits_timer(self.now))
+            || self.awaits_idleness()
+    }
+
+    fn awaits_idleness(&self) -> bool {
+        let idle = self.idle.as_ref();
+        matches!(self.phase, Phase::Open) && idle.is_some_and(|idle| idle.awaits_timer(self.now))
     }
 
     /// Sees to it that the next deadline polls us; false where it is here.
@@ -153,8 +181,13 @@ impl<T: Transport> Engine<T> {
         if Pin::new(&mut timer).poll(cx).is_pending() {
             return true;
         }
-        if let (Some(deadline), Some(heartbeat)) = (armed.take(), &mut self.heartbeat) {
-            heartbeat.timer_fired(deadline);
+        if let Some(deadline) = armed.take() {
+            if let Some(heartbeat) = &mut self.heartbeat {
+                heartbeat.timer_fired(deadline);
+            }
+            if let Some(idle) = &mut self.idle {
+                idle.timer_fired(deadline);
+            }
         }
         self.now = self.now.max(Instant::now());
         false

@@ -226,6 +226,11 @@ impl Connection {
         self.close_received
     }
 
+    /// How many bytes came of the message that is in the making.
+    pub(crate) fn assembled(&self) -> u64 {
+        self.receiver.assembled()
+    }
+
     /// Gives back the memory of a message that will not be finished.
     pub(crate) fn forget(&mut self) {
         self.receiver.forget();

@@ -127,6 +127,18 @@ impl Receiver {
         }
     }
 
+    /// How many bytes came of the message that is in the making.
+    pub(crate) fn assembled(&self) -> u64 {
+        let Some(assembly) = &self.assembly else {
+            return 0;
+        };
+        let promised = match self.cut {
+            Cut::InCompressed(payload) => payload.remaining,
+            _ => 0,
+        };
+        assembly.bytes.len() as u64 + (assembly.compressed - promised)
+    }
+
     /// Gives back the memory of a message that will not be finished: nothing is
     /// read after this.
     pub(crate) fn forget(&mut self) {
