@@ -10,28 +10,25 @@ use bytes::Bytes;
 
 use crate::{
     hub::{EventId, Publish},
-    ws::{Message, Text, protocol::server_frame},
+    ws::{Broadcast, Message},
 };
 
 /// One event with everything that is sent of it; a clone shares it all.
 ///
 /// The payload is kept *as* its WebSocket frame, into which it is copied when it
 /// is published: that one copy makes the event own its bytes and is the frame of
-/// every socket. The other forms are made when they are first asked for and cost
-/// a pointer until then.
+/// every socket. The other forms, its compressed frame among them, are made when
+/// they are first asked for and cost a pointer until then.
 #[derive(Clone)]
 pub(crate) struct Encoded(Arc<Event>);
 
 struct Event {
     id: EventId,
-    /// A whole frame as a server sends it; the payload is its tail.
-    frame: Bytes,
-    payload_at: usize,
-    is_text: bool,
+    broadcast: Broadcast,
     key: Option<Box<str>>,
     sse: OnceLock<Box<Bytes>>,
     #[cfg(feature = "json")]
-    envelope: OnceLock<Box<Bytes>>,
+    envelope: OnceLock<Broadcast>,
 }
 
 /// An event that has no number yet: whatever takes time, and its memory, is done
@@ -40,12 +37,9 @@ pub(crate) struct Draft(Arc<Event>);
 
 impl Draft {
     pub(crate) fn new(publish: &Publish) -> Self {
-        let frame = server_frame(&publish.message);
         Self(Arc::new(Event {
             id: EventId::UNNUMBERED,
-            payload_at: frame.len() - publish.message.len(),
-            frame,
-            is_text: matches!(publish.message, Message::Text(_)),
+            broadcast: Broadcast::encode(&publish.message, publish.may_compress),
             key: publish.key.as_deref().map(Box::from),
             sse: OnceLock::new(),
             #[cfg(feature = "json")]
@@ -73,22 +67,17 @@ impl Encoded {
 
     /// The payload's length in bytes.
     pub(crate) fn payload_len(&self) -> usize {
-        self.0.frame.len() - self.0.payload_at
+        self.0.broadcast.payload_len()
     }
 
     /// The message, which shares the frame's bytes.
     pub(crate) fn message(&self) -> Message {
-        let payload = self.0.frame.slice(self.0.payload_at..);
-        if self.0.is_text {
-            Message::Text(Text::from_checked(payload))
-        } else {
-            Message::Binary(payload)
-        }
+        self.0.broadcast.message()
     }
 
-    /// A whole frame of a server: what a bare socket is sent.
-    pub(crate) fn frame(&self) -> Bytes {
-        self.0.frame.clone()
+    /// What a bare socket is sent.
+    pub(crate) fn broadcast(&self) -> Broadcast {
+        self.0.broadcast.clone()
     }
 
     /// The event in an event stream: its id; binary data as base64 under the
@@ -98,14 +87,14 @@ impl Encoded {
         Bytes::clone(self.0.sse.get_or_init(make))
     }
 
-    /// A whole frame of a server: what a `towpath.v1` socket is sent.
+    /// What a `towpath.v1` socket is sent.
     #[cfg(feature = "json")]
-    pub(crate) fn envelope(&self) -> Bytes {
+    pub(crate) fn envelope(&self) -> Broadcast {
         let make = || {
             let text = crate::hub::envelope::event(self.0.id, &self.message());
-            Box::new(server_frame(&Message::text(text)))
+            Broadcast::encode(&text.into(), self.0.broadcast.may_compress())
         };
-        Bytes::clone(self.0.envelope.get_or_init(make))
+        self.0.envelope.get_or_init(make).clone()
     }
 }
 
@@ -193,7 +182,7 @@ mod tests {
         fn message_comes_back_from_its_frame(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let event = encoded(bytes.clone());
             prop_assert_eq!(event.message(), Message::binary(bytes));
-            prop_assert!(event.frame().ends_with(event.message().as_bytes()));
+            prop_assert!(event.broadcast().frame().ends_with(event.message().as_bytes()));
         }
     }
 
@@ -210,9 +199,10 @@ mod tests {
         let event = encoded("hi");
         let other = event.clone();
         assert_eq!(event.sse().as_ptr(), other.sse().as_ptr());
-        assert_eq!(event.frame().as_ptr(), other.frame().as_ptr());
+        let frame = |broadcast: Broadcast| broadcast.frame().as_ptr();
+        assert_eq!(frame(event.broadcast()), frame(other.broadcast()));
         #[cfg(feature = "json")]
-        assert_eq!(event.envelope().as_ptr(), other.envelope().as_ptr());
+        assert_eq!(frame(event.envelope()), frame(other.envelope()));
     }
 
     #[test]

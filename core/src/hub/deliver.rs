@@ -6,13 +6,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-
 use super::{Delivery, Ended, Gap, Subscription};
 use crate::{
     encoded::Encoded,
     sse::{Event, Remainder, Source, Sse},
-    ws::{CloseCode, CloseFrame, Forwarded, FrameSource, Sender, WebSocket},
+    ws::{Broadcast, CloseCode, CloseFrame, Forwarded, FrameSource, Outgoing, Sender, WebSocket},
 };
 
 impl WebSocket {
@@ -42,7 +40,7 @@ impl Sender {
     pub fn forward(&mut self, subscription: Subscription) {
         self.attach(Frames {
             subscription,
-            event: Encoded::frame,
+            event: Encoded::broadcast,
             gap: |_| None,
         });
     }
@@ -53,20 +51,17 @@ impl Sender {
         self.attach(Frames {
             subscription,
             event: Encoded::envelope,
-            gap: |gap| {
-                let text = super::envelope::gap(gap);
-                Some(crate::ws::protocol::server_frame(&text.into()))
-            },
+            gap: |gap| Some(super::envelope::gap(gap).into()),
         });
     }
 }
 
-/// A subscription as frames of a server.
+/// A subscription as what a socket is sent.
 struct Frames {
     subscription: Subscription,
-    event: fn(&Encoded) -> Bytes,
+    event: fn(&Encoded) -> Broadcast,
     /// How a gap is told, if it can be.
-    gap: fn(Gap) -> Option<Bytes>,
+    gap: fn(Gap) -> Option<Outgoing>,
 }
 
 impl FrameSource for Frames {
@@ -74,11 +69,11 @@ impl FrameSource for Frames {
         loop {
             return match self.subscription.poll_delivery(cx) {
                 Poll::Ready(Some(Delivery::Event(event))) => {
-                    let frame = (self.event)(event.encoded());
-                    Poll::Ready(Some(Forwarded::Frame(frame)))
+                    let broadcast = (self.event)(event.encoded());
+                    Poll::Ready(Some(Forwarded::Send(broadcast.into())))
                 }
                 Poll::Ready(Some(Delivery::Gap(gap))) => match (self.gap)(gap) {
-                    Some(frame) => Poll::Ready(Some(Forwarded::Frame(frame))),
+                    Some(message) => Poll::Ready(Some(Forwarded::Send(message))),
                     None => continue,
                 },
                 Poll::Ready(None) if self.subscription.ended_by() == Some(Ended::Overflow) => {

@@ -17,6 +17,7 @@ use crate::ws::{Message, Text};
 pub struct Publish {
     pub(crate) message: Message,
     pub(crate) key: Option<String>,
+    pub(crate) may_compress: bool,
 }
 
 impl Publish {
@@ -25,6 +26,7 @@ impl Publish {
         Self {
             message: message.into(),
             key: None,
+            may_compress: true,
         }
     }
 
@@ -33,6 +35,15 @@ impl Publish {
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
+        self
+    }
+
+    /// Has the message sent without compression to every socket: see
+    /// [`WebSocket::uncompressed`](crate::ws::WebSocket::uncompressed). What a hub
+    /// compresses it compresses once, for all sockets that agreed on it.
+    #[must_use]
+    pub const fn uncompressed(mut self) -> Self {
+        self.may_compress = false;
         self
     }
 

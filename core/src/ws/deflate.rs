@@ -11,9 +11,13 @@ use super::config::ConfigError;
 /// | [`level`](Self::level) | 6 |
 ///
 /// The limits of messages are for what they inflate to, and are held while they
-/// do; the limit of frames, where there is one, is for what is on the wire. An
-/// application whose messages mix secrets with what an attacker may choose had
-/// better not compress them: their sizes tell.
+/// do; the limit of frames, where there is one, is for what is on the wire.
+///
+/// What goes to many, published in a [hub](crate::hub) or sent as a
+/// [`Broadcast`](super::Broadcast), is compressed once for all of them.
+/// A message may be left [uncompressed](super::WebSocket::uncompressed), and one
+/// that mixes a secret with what an attacker may choose had better be: its size
+/// tells.
 ///
 /// ```
 /// use towpath::ws::{Deflate, WsLayer};
@@ -43,7 +47,7 @@ impl Deflate {
     /// Whether a message may refer to those before it, in both directions, unless
     /// the client asks for less. It makes small messages of a kind much smaller,
     /// and costs each connection that has received one 48 KB for good, and 250 to
-    /// 380 KB from when it has sent one until its next heartbeat. Without it
+    /// 380 KB from when it has sent one until 30 s after the last. Without it
     /// connections own no state between messages.
     pub const fn context_takeover(mut self, keep: bool) -> Self {
         self.context_takeover = keep;

@@ -13,6 +13,7 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use super::{
     error::{Error, HandlerError},
     heartbeat::Heartbeat,
     idle::Idle,
-    protocol::{Connection, Extensions, Limits, Message, Outbox, Role, Text},
+    protocol::{Connection, Extensions, Limits, Outbox, Outgoing, Role, Text},
     service::WsSettings,
     shared::Shared,
     socket::WebSocket,
@@ -39,6 +40,9 @@ const MAX_ROUNDS: u32 = 32;
 const MAX_BYTES: usize = 256 * 1024;
 /// As much as is encoded ahead of the transport.
 const WRITE_AHEAD: usize = 64 * 1024;
+/// A compression context that is taken over is kept for so long behind the last
+/// message.
+const CONTEXT_KEPT: Duration = Duration::from_secs(30);
 
 /// What a driver begins with, besides its transport and its handler.
 #[derive(Debug)]
@@ -95,7 +99,7 @@ struct Engine<T> {
     handler_waker: Waker,
     connection: Connection,
     /// Accepted by `send` and not yet encoded.
-    queue: std::collections::VecDeque<Message>,
+    queue: std::collections::VecDeque<Outgoing>,
     queue_weight: usize,
     /// Encoded and not yet written; kept only while it is not empty.
     out: Option<Box<Outbox>>,
@@ -120,6 +124,8 @@ struct Engine<T> {
     data_moved: bool,
     /// Of what waits for the transport something is data.
     data_waits: bool,
+    /// When the connection's compression context is given back.
+    rest_at: Option<Instant>,
     /// The transport may hold back what it took.
     unflushed: bool,
     /// Since when the transport takes nothing, and what its kernel held then.
@@ -199,6 +205,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
                 .map(|limit| Box::new(Idle::new(limit, now))),
             data_moved: false,
             data_waits: false,
+            rest_at: None,
             unflushed: false,
             blocked: None,
             stats,

@@ -28,9 +28,11 @@ pub use error::{Error, HandlerError};
 pub use layer::WsLayer;
 pub use negotiation::Negotiation;
 pub use origin::{AllowedOrigin, OriginPolicy};
-pub use protocol::{CloseCode, CloseFrame, Message, Outbox, ProtocolError, Text};
+pub use protocol::{
+    Broadcast, CloseCode, CloseFrame, Message, Outbox, Outgoing, ProtocolError, Text,
+};
 pub use service::{WsService, WsSettings};
-pub use socket::{Permit, Receiver, Sender, WebSocket};
+pub use socket::{Permit, Receiver, Sender, Uncompressed, WebSocket};
 pub use source::{Forwarded, FrameSource};
 pub use transport::{IoTransport, Received, TcpTransport, Transport};
 pub use upgrade::WsUpgrade;

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     error::Error,
-    protocol::{CloseFrame, Message, Text},
+    protocol::{CloseFrame, Message, Outgoing, Text},
     source::FrameSource,
 };
 
@@ -19,6 +19,11 @@ const MESSAGE_OVERHEAD: usize = size_of::<Message>();
 /// The memory that `message` is counted with while it waits.
 pub(crate) const fn weight(message: &Message) -> usize {
     message.len() + MESSAGE_OVERHEAD
+}
+
+/// As [`weight`], on the way out; what many share is counted for each.
+pub(crate) fn weight_out(outgoing: &Outgoing) -> usize {
+    outgoing.len() + MESSAGE_OVERHEAD
 }
 
 /// The state of one socket.
@@ -37,7 +42,7 @@ pub(crate) struct State {
     pub(crate) inbox: VecDeque<Message>,
     pub(crate) inbox_weight: usize,
     /// Accepted by `send` and not yet taken by the driver.
-    pub(crate) queue: VecDeque<Message>,
+    pub(crate) queue: VecDeque<Outgoing>,
     pub(crate) queue_weight: usize,
     /// What the driver has taken and the transport has not.
     pub(crate) unsent: usize,
@@ -139,6 +144,7 @@ impl Shared {
         result
     }
 
+    #[inline]
     pub(crate) fn poll_receive(&self, cx: &Context<'_>) -> Poll<Result<Option<Message>, Error>> {
         let mut state = self.lock();
         if let Some(message) = state.inbox.pop_front() {
@@ -172,11 +178,12 @@ impl Shared {
 
     /// Sends what `message` holds, once there is room: below the bound a
     /// message is taken however large it is. With `None` it only waits for room.
+    #[inline]
     pub(crate) fn poll_send(
         &self,
         id: &mut u32,
         cx: &Context<'_>,
-        message: &mut Option<Message>,
+        message: &mut Option<Outgoing>,
     ) -> Poll<Result<(), Error>> {
         let mut state = self.lock();
         if let Some(end) = &state.send_end {
@@ -201,7 +208,7 @@ impl Shared {
     }
 
     /// Sends without waiting for room, which a permit has given.
-    pub(crate) fn send_now(&self, message: Message) -> Result<(), Error> {
+    pub(crate) fn send_now(&self, message: Outgoing) -> Result<(), Error> {
         self.tell(|state| match &state.send_end {
             Some(end) => Err(end.clone()),
             None => {
@@ -236,8 +243,8 @@ impl Shared {
 }
 
 impl State {
-    fn push(&mut self, message: Message) {
-        self.queue_weight += weight(&message);
+    fn push(&mut self, message: Outgoing) {
+        self.queue_weight += weight_out(&message);
         self.queue.push_back(message);
     }
 
@@ -292,7 +299,7 @@ impl State {
 
     /// Nothing more comes in or goes out: everyone is told, and what is left in
     /// the queue is returned to be dropped without the lock.
-    pub(crate) fn finish(&mut self, end: &Error) -> (Vec<Waker>, VecDeque<Message>) {
+    pub(crate) fn finish(&mut self, end: &Error) -> (Vec<Waker>, VecDeque<Outgoing>) {
         self.done = true;
         self.receive_end.get_or_insert_with(|| Err(end.clone()));
         self.send_end.get_or_insert_with(|| end.clone());

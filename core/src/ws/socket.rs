@@ -12,7 +12,7 @@ use futures_sink::Sink;
 
 use super::{
     error::Error,
-    protocol::{CloseCode, CloseFrame, Message, Text},
+    protocol::{CloseCode, CloseFrame, Message, Outgoing, Text},
     shared::Shared,
     source::FrameSource,
 };
@@ -90,11 +90,31 @@ impl WebSocket {
     ///
     /// # Errors
     /// Where the socket is closed or broken; the message is dropped then.
-    pub fn send<M: Into<Message>>(
+    pub fn send<M: Into<Outgoing>>(
         &mut self,
         message: M,
     ) -> impl Future<Output = Result<(), Error>> + Send + use<'_, M> {
         self.sender.send(message)
+    }
+
+    /// For one message that is not to be compressed, though the connection
+    /// compresses others: because it is compressed already, as images are, or
+    /// because it mixes a secret with what an attacker may choose, where its size
+    /// would tell. Without compression it changes nothing.
+    ///
+    /// ```
+    /// use towpath::ws::{HandlerError, WebSocket};
+    ///
+    /// async fn picture(mut socket: WebSocket, jpeg: Vec<u8>) -> Result<(), HandlerError> {
+    ///     socket.send(r#"{"type":"picture"}"#).await?;
+    ///     socket.uncompressed().send(jpeg).await?;
+    ///     // In two steps, where the message must not be lost with a dropped future:
+    ///     socket.reserve().await?.uncompressed().send("token")?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub const fn uncompressed(&mut self) -> Uncompressed<'_> {
+        self.sender.uncompressed()
     }
 
     /// Waits for room for one message. Cancel-safe.
@@ -200,12 +220,17 @@ impl Sender {
     ///
     /// # Errors
     /// As there.
-    pub fn send<M: Into<Message>>(
+    pub fn send<M: Into<Outgoing>>(
         &mut self,
         message: M,
     ) -> impl Future<Output = Result<(), Error>> + Send + use<'_, M> {
         let mut message = Some(message.into());
         poll_fn(move |cx| self.poll_send(cx, &mut message))
+    }
+
+    /// See [`WebSocket::uncompressed`].
+    pub const fn uncompressed(&mut self) -> Uncompressed<'_> {
+        Uncompressed(self)
     }
 
     /// See [`WebSocket::reserve`].
@@ -214,7 +239,10 @@ impl Sender {
     /// As there.
     pub async fn reserve(&mut self) -> Result<Permit<'_>, Error> {
         poll_fn(|cx| self.poll_send(cx, &mut None)).await?;
-        Ok(Permit(self))
+        Ok(Permit {
+            sender: self,
+            uncompressed: false,
+        })
     }
 
     /// See [`WebSocket::close`].
@@ -253,7 +281,7 @@ impl Sender {
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        message: &mut Option<Message>,
+        message: &mut Option<Outgoing>,
     ) -> Poll<Result<(), Error>> {
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
         let polled = self.shared.poll_send(&mut self.slot, cx, message);
@@ -305,15 +333,47 @@ impl Drop for Receiver {
 /// Room for one message; see [`WebSocket::reserve`].
 #[derive(Debug)]
 #[must_use]
-pub struct Permit<'a>(&'a mut Sender);
+pub struct Permit<'a> {
+    sender: &'a mut Sender,
+    uncompressed: bool,
+}
 
 impl Permit<'_> {
     /// Sends without waiting.
     ///
     /// # Errors
     /// Where the socket was closed or broken since.
-    pub fn send(self, message: impl Into<Message>) -> Result<(), Error> {
-        self.0.shared.send_now(message.into())
+    pub fn send(self, message: impl Into<Outgoing>) -> Result<(), Error> {
+        let message = message.into();
+        self.sender.shared.send_now(if self.uncompressed {
+            message.into_uncompressed()
+        } else {
+            message
+        })
+    }
+
+    /// Sends without compression: see [`WebSocket::uncompressed`].
+    pub const fn uncompressed(mut self) -> Self {
+        self.uncompressed = true;
+        self
+    }
+}
+
+/// Sends without compression: see [`WebSocket::uncompressed`].
+#[derive(Debug)]
+#[must_use]
+pub struct Uncompressed<'a>(&'a mut Sender);
+
+impl<'a> Uncompressed<'a> {
+    /// As [`WebSocket::send`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send<M: Into<Outgoing>>(
+        self,
+        message: M,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<'a, M> {
+        self.0.send(message.into().into_uncompressed())
     }
 }
 
@@ -346,7 +406,7 @@ impl Sink<Message> for Sender {
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.shared.send_now(message)
+        self.shared.send_now(message.into())
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -1,13 +1,11 @@
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use super::protocol::{CloseFrame, Outgoing};
 
-use super::protocol::CloseFrame;
-
-/// What a driver takes ready frames from, beside its handler: a subscription
-/// that is forwarded to a socket.
+/// What a driver takes messages from, beside its handler: a subscription that is
+/// forwarded to a socket.
 pub trait FrameSource: Send {
-    /// The next frame; `None` once there will be no more.
+    /// What is sent next, in a frame of its own; `None` once there will be no more.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Forwarded>>;
 
     /// Ready when [`poll_frame`](Self::poll_frame) would close the socket, without
@@ -24,8 +22,8 @@ pub trait FrameSource: Send {
 /// What a [`FrameSource`] gives.
 #[derive(Debug)]
 pub enum Forwarded {
-    /// A whole frame as a server sends it.
-    Frame(Bytes),
+    /// Send this.
+    Send(Outgoing),
     /// Close the socket; what is queued and not begun is discarded.
     Close(CloseFrame),
 }

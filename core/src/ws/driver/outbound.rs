@@ -8,11 +8,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Engine, WRITE_AHEAD, ending::Phase, scratch::Scratch};
+use super::{CONTEXT_KEPT, Engine, WRITE_AHEAD, ending::Phase, scratch::Scratch};
 use crate::ws::{
     error::Error,
     protocol::Outbox,
-    shared::{State, weight},
+    shared::{State, weight_out},
     source::Forwarded,
     transport::Transport,
 };
@@ -170,7 +170,7 @@ impl<T: Transport> Engine<T> {
             let Some(message) = self.queue.pop_front() else {
                 break;
             };
-            self.queue_weight -= weight(&message);
+            self.queue_weight -= weight_out(&message);
             self.connection.send(message, out);
             sent += 1;
         }
@@ -183,6 +183,9 @@ impl<T: Transport> Engine<T> {
         }
         if sent > 0 {
             self.data_waits = true;
+            if self.connection.keeps_context() {
+                self.rest_at = Some(self.now + CONTEXT_KEPT);
+            }
             self.stats.counters().messages_out.fetch_add(sent, Relaxed);
         }
     }
@@ -198,8 +201,8 @@ impl<T: Transport> Engine<T> {
                 continue;
             }
             match self.sources[index].poll_frame(cx) {
-                Poll::Ready(Some(Forwarded::Frame(frame))) => {
-                    self.connection.send_encoded(frame, out);
+                Poll::Ready(Some(Forwarded::Send(outgoing))) => {
+                    self.connection.send(outgoing, out);
                     sent += 1;
                 }
                 Poll::Ready(Some(Forwarded::Close(frame))) => {

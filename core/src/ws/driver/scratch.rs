@@ -4,7 +4,7 @@ use std::{cell::Cell, collections::VecDeque};
 
 use bytes::BytesMut;
 
-use crate::ws::protocol::{Message, Outbox};
+use crate::ws::protocol::{Message, Outbox, Outgoing};
 
 /// One read takes at most so much. More ruined messages of 16 KiB and won
 /// nothing for larger ones, which are read into their own buffer anyway.
@@ -25,7 +25,7 @@ pub(crate) struct Scratch {
     /// Messages on their way to the inbox.
     pub(crate) batch: VecDeque<Message>,
     /// An empty queue that lends its memory.
-    pub(crate) queue: VecDeque<Message>,
+    pub(crate) queue: VecDeque<Outgoing>,
     pub(crate) out: Option<Box<Outbox>>,
 }
 
@@ -42,10 +42,11 @@ impl Scratch {
 
     pub(crate) fn give_back(mut self: Box<Self>) {
         self.read.clear();
-        for queue in [&mut self.batch, &mut self.queue] {
-            if queue.capacity() > KEPT_MESSAGES {
-                *queue = VecDeque::new();
-            }
+        if self.batch.capacity() > KEPT_MESSAGES {
+            self.batch = VecDeque::new();
+        }
+        if self.queue.capacity() > KEPT_MESSAGES {
+            self.queue = VecDeque::new();
         }
         self.out.take_if(|out| out.capacity() > KEPT_OUTBOX);
         // At the thread's end there is nothing to give it back to.

@@ -1,5 +1,7 @@
 //! The rules of the driver, each by its name (`docs/driver.md`).
 
+#[cfg(feature = "deflate")]
+mod deflate;
 mod ends;
 mod idle;
 mod peer;

@@ -52,6 +52,9 @@ impl<T: Transport> Engine<T> {
                     self.shared.lock().changed = true;
                 }
             }
+            if self.rest_at.take_if(|at| now >= *at).is_some() {
+                self.connection.rest();
+            }
             if self
                 .write_deadline()
                 .is_some_and(|deadline| now >= deadline)
@@ -134,9 +137,15 @@ impl<T: Transport> Engine<T> {
                 Phase::Open => self.idle.as_ref().and_then(|idle| idle.deadline()),
                 _ => None,
             };
-            [beat, idle, self.write_deadline(), self.drain_at]
+            [
+                beat,
+                idle,
+                self.write_deadline(),
+                self.drain_at,
+                self.rest_at,
+            ]
         } else {
-            [None; 4]
+            [None; 5]
         };
         live.into_iter().flatten().chain(phase).min()
     }

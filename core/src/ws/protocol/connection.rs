@@ -7,6 +7,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    broadcast::Broadcast,
     close::{CloseCode, CloseFrame},
     deflate::{Deflater, Inflater},
     error::ProtocolError,
@@ -14,6 +15,7 @@ use super::{
     frame::Opcode,
     message::Message,
     outbox::Outbox,
+    outgoing::{Form, Outgoing},
     receive::{Limits, Received, Receiver, Role},
 };
 
@@ -158,10 +160,22 @@ impl Connection {
     }
 
     /// Sends a message; after [`close`](Self::close) it is dropped.
-    pub fn send(&mut self, message: Message, out: &mut Outbox) {
+    pub fn send(&mut self, outgoing: impl Into<Outgoing>, out: &mut Outbox) {
         if self.close_sent {
             return;
         }
+        match outgoing.into().0 {
+            Form::Message(message) => self.send_message(message, out),
+            Form::Uncompressed(message) => {
+                let mask = self.mask();
+                out.push_message(*message, mask);
+            }
+            Form::Broadcast(broadcast) => self.send_broadcast(&broadcast, out),
+        }
+    }
+
+    #[inline]
+    fn send_message(&mut self, message: Message, out: &mut Outbox) {
         let mask = self.mask();
         if let Some(deflater) = &mut self.deflater
             && let Some(payload) = deflater.compress(&message)
@@ -172,21 +186,41 @@ impl Connection {
         }
     }
 
-    /// Sends a frame that is encoded already, bare as a server's frames are;
-    /// after [`close`](Self::close) it is dropped.
-    pub(crate) fn send_encoded(&mut self, frame: Bytes, out: &mut Outbox) {
-        debug_assert!(self.masks.is_none(), "only servers send bare frames");
-        if !self.close_sent {
-            out.push_encoded(frame);
+    /// Only a server's frames are the same for every peer (RFC 6455 §5.3).
+    fn send_broadcast(&mut self, broadcast: &Broadcast, out: &mut Outbox) {
+        let message = || broadcast.message();
+        match (&mut self.deflater, &self.masks) {
+            (Some(deflater), None) => {
+                let compressed = deflater.broadcast(broadcast);
+                out.push_encoded(compressed.unwrap_or_else(|| broadcast.frame()));
+            }
+            (None, None) => out.push_encoded(broadcast.frame()),
+            (Some(_), Some(_)) if broadcast.may_compress() => self.send_message(message(), out),
+            (_, Some(_)) => {
+                let mask = self.mask();
+                out.push_message(message(), mask);
+            }
         }
     }
 
-    /// Sends a ping without payload. One that is due tells that little is said:
-    /// a compressor that was kept for the next message is given back.
-    pub fn ping(&mut self, out: &mut Outbox) {
+    /// Whether memory is held for the sake of the next message's compression: a
+    /// context that is taken over (RFC 7692 §7.1.1).
+    #[must_use]
+    pub fn keeps_context(&self) -> bool {
+        let deflater = self.deflater.as_ref();
+        deflater.is_some_and(|deflater| deflater.keeps_context())
+    }
+
+    /// Gives that memory back: the next message begins with an empty window, which
+    /// a sender may always do. For a connection that has little to say.
+    pub fn rest(&mut self) {
         if let Some(deflater) = &mut self.deflater {
             deflater.rest();
         }
+    }
+
+    /// Sends a ping without payload.
+    pub fn ping(&mut self, out: &mut Outbox) {
         if !self.close_sent {
             let mask = self.mask();
             out.push_control(Opcode::Ping, &[], mask);

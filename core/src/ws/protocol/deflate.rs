@@ -4,12 +4,21 @@
 //! thread for as long as it is needed: where no context is taken over, for a
 //! message. So an idle connection owns none.
 
+mod forms;
 mod pool;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use flate2::{Decompress, FlushCompress, FlushDecompress, Status};
 
+pub(crate) use self::forms::Forms;
 use self::pool::Compressor;
-use super::{error::ProtocolError, message::Message, receive::Role};
+use super::{
+    broadcast::Broadcast,
+    error::ProtocolError,
+    frame::{Header, Opcode},
+    message::Message,
+    receive::Role,
+};
 
 /// What a sender cuts off the end of each message (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
@@ -63,7 +72,7 @@ impl Deflater {
     /// sent as it is.
     pub(crate) fn compress(&mut self, message: &Message) -> Option<Vec<u8>> {
         let payload = message.as_bytes();
-        if payload.len() < self.threshold || payload.is_empty() {
+        if !self.compresses(payload.len()) {
             return None;
         }
         let Direction {
@@ -91,6 +100,32 @@ impl Deflater {
         Some(out)
     }
 
+    /// The frame of a server that `broadcast` is sent in, compressed for all peers
+    /// whose window reads it; `None` where it is better sent as it is.
+    pub(crate) fn broadcast(&mut self, broadcast: &Broadcast) -> Option<Bytes> {
+        let len = broadcast.payload_len();
+        if !broadcast.may_compress() || !self.compresses(len) {
+            return None;
+        }
+        let window_bits = forms::class(len, self.direction.window_bits);
+        let make = || shared_frame(&broadcast.message(), self.level, window_bits);
+        let frame = broadcast.forms().frame(window_bits, make)?;
+        // It is in the peer's window now (RFC 7692 §7.2.2) and not in ours: to what
+        // was said before it we refer no more.
+        self.rest();
+        Some(frame)
+    }
+
+    /// Whether a payload of `len` bytes is worth it.
+    const fn compresses(&self, len: usize) -> bool {
+        len >= self.threshold && len > 0
+    }
+
+    /// Whether a context waits for the next message.
+    pub(crate) const fn keeps_context(&self) -> bool {
+        self.context.is_some()
+    }
+
     /// Gives the context back: the next message begins with an empty window, which
     /// a sender may always do.
     pub(crate) fn rest(&mut self) {
@@ -104,6 +139,29 @@ impl Drop for Deflater {
     fn drop(&mut self) {
         self.rest();
     }
+}
+
+/// `message` in a frame of a server, compressed by itself; `None` where that is not
+/// shorter.
+fn shared_frame(message: &Message, level: u32, window_bits: u8) -> Option<Bytes> {
+    let payload = message.as_bytes();
+    let mut compressor = pool::compressor(level, window_bits);
+    let deflated = deflate(&mut compressor, payload)?;
+    pool::give_back_compressor(compressor);
+    if deflated.len() >= payload.len() {
+        return None;
+    }
+    let header = Header {
+        fin: true,
+        compressed: true,
+        opcode: Opcode::of(message),
+        mask: None,
+        len: deflated.len() as u64,
+    };
+    let mut frame = BytesMut::with_capacity(Header::MAX_LEN + deflated.len());
+    header.encode(&mut frame);
+    frame.put_slice(&deflated);
+    Some(frame.freeze())
 }
 
 /// `payload` behind what `compressor` has seen, flushed, without its tail.

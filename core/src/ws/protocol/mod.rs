@@ -1,6 +1,7 @@
 //! The protocol without input or output: bytes go in and events come out,
 //! messages go in and bytes come out (RFC 6455 §5–§8).
 
+mod broadcast;
 mod close;
 mod connection;
 #[cfg(feature = "deflate")]
@@ -14,16 +15,18 @@ mod frame;
 mod mask;
 mod message;
 mod outbox;
+mod outgoing;
 mod receive;
 mod utf8;
 
+pub use broadcast::Broadcast;
 pub use close::{CloseCode, CloseFrame};
 pub use connection::{Connection, Event};
 #[cfg(feature = "deflate")]
 pub(crate) use deflate::{Direction, Terms};
 pub use error::ProtocolError;
 pub use extensions::Extensions;
-pub(crate) use frame::server_frame;
 pub use message::{Message, Text};
 pub use outbox::Outbox;
+pub use outgoing::Outgoing;
 pub use receive::{Limits, Role};

@@ -65,7 +65,7 @@ impl Peer {
                     .unwrap()
             },
             async {
-                let want = crate::ws::protocol::server_frame(&message);
+                let want = crate::ws::Broadcast::new(message.clone()).frame();
                 let mut got = vec![0; want.len()];
                 tokio::io::AsyncReadExt::read_exact(&mut read, &mut got)
                     .await

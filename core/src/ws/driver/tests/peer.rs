@@ -52,12 +52,33 @@ pub(super) fn serve_with<F>(
 where
     F: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
+    serve_extended(
+        config,
+        drain,
+        pipe,
+        read_ahead,
+        Extensions::default(),
+        handler,
+    )
+}
+
+pub(super) fn serve_extended<F>(
+    config: WsConfig,
+    drain: Option<&Drain>,
+    pipe: usize,
+    read_ahead: Bytes,
+    extensions: Extensions,
+    handler: impl FnOnce(WebSocket) -> F + Send + 'static,
+) -> Peer
+where
+    F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
     let stats = Stats::new();
     let (io, server) = tokio::io::duplex(pipe);
     let accepted = Accepted {
         settings: config.stats(stats.clone()).into(),
         protocol: None,
-        extensions: Extensions::default(),
+        extensions,
         read_ahead,
         guard: drain.map(|drain| drain.guard().unwrap()),
         role: Role::Server,
@@ -70,7 +91,7 @@ where
     };
     Peer {
         io,
-        connection: Connection::new(Role::Client, limits),
+        connection: Connection::with_extensions(Role::Client, limits, extensions),
         input: BytesMut::new(),
         close: None,
         stats,

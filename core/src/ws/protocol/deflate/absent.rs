@@ -1,10 +1,15 @@
 //! Without the feature nothing is ever compressed: types without a value stand
 //! where those of the feature would, and all that is done with them is nothing.
 
-use super::{error::ProtocolError, message::Message, receive::Role};
+use bytes::Bytes;
+
+use super::{broadcast::Broadcast, error::ProtocolError, message::Message, receive::Role};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Terms {}
+
+#[derive(Default)]
+pub(crate) struct Forms;
 
 #[derive(Debug)]
 pub(crate) enum Deflater {}
@@ -18,6 +23,14 @@ impl Deflater {
     }
 
     pub(crate) const fn compress(&mut self, _: &Message) -> Option<Vec<u8>> {
+        match *self {}
+    }
+
+    pub(crate) const fn broadcast(&mut self, _: &Broadcast) -> Option<Bytes> {
+        match *self {}
+    }
+
+    pub(crate) const fn keeps_context(&self) -> bool {
         match *self {}
     }
 

@@ -12,9 +12,9 @@ const KEPT_INFLATERS: usize = 16;
 /// The smallest window that the library compresses with. Its distances stay below
 /// the window's size less 262, so that one of 9 bits never exceeds 250 and a peer
 /// that asked for 8 bits reads it.
-const MIN_COMPRESSOR_BITS: u8 = 9;
+pub(super) const MIN_COMPRESSOR_BITS: u8 = 9;
 /// The largest window.
-const MAX_BITS: u8 = 15;
+pub(super) const MAX_BITS: u8 = 15;
 
 thread_local! {
     static KEPT: RefCell<Kept> = const { RefCell::new(Kept { compressors: Vec::new(), inflaters: Vec::new() }) };

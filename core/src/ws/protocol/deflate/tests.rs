@@ -1,3 +1,4 @@
+mod broadcast;
 mod window;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -410,8 +411,10 @@ fn a_context_is_taken_over_only_where_that_was_agreed() {
         let second = sent(&mut server, text.clone());
         assert_eq!(first[0], 0xC2, "compressed");
         assert_eq!(second.len() < first.len() / 4, smaller);
-        // A ping is due only where little is said.
-        server.ping(&mut Outbox::default());
+        // One that rests begins anew.
+        assert_eq!(server.keeps_context(), takeover);
+        server.rest();
+        assert!(!server.keeps_context());
         assert_eq!(sent(&mut server, text.clone()), first);
     }
 }
