@@ -48,6 +48,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod backpressure_layer;
 mod connect;
 mod last_event_id;
 mod middleware;
@@ -69,6 +70,15 @@ pub use towpath::{
         OriginPolicy, Permit, ProtocolError, Receiver, Sender, Text, WebSocket, WsConfig,
     },
 };
+
+/// Limits that last as long as the connection.
+pub mod backpressure {
+    pub use towpath::backpressure::{Admission, Key, Limits, LimitsError, Permit, Refused};
+
+    pub use crate::backpressure_layer::{
+        AdmittedBody, BackpressureLayer, BackpressureService, ResponseFuture, peer_key,
+    };
+}
 
 pub use connect::{on_connect, on_connect_through, on_connect_with};
 pub use last_event_id::LastEventId;

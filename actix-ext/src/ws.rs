@@ -10,9 +10,12 @@ use actix_web::{
     web,
 };
 use bytes::Bytes;
-use towpath::ws::{
-    HandlerError, Negotiation, WebSocket, WsConfig, WsSettings, drive,
-    handshake::{self, HeaderLines, HttpVersion, RequestHead},
+use towpath::{
+    backpressure::PermitSlots,
+    ws::{
+        HandlerError, Negotiation, WebSocket, WsConfig, WsSettings, drive,
+        handshake::{self, HeaderLines, HttpVersion, RequestHead},
+    },
 };
 
 use crate::{UpgradeRejection, pump::pump, socket::Socket};
@@ -99,8 +102,9 @@ impl WsUpgrade {
             stats.count_rejected();
             return Err(handshake::UpgradeRejection::NotUpgradable { http }.into());
         }
+        let permits = request.extensions().get::<PermitSlots>().cloned();
         Ok(Self {
-            negotiation,
+            negotiation: negotiation.permits(permits.unwrap_or_default()),
             payload: payload.take(),
             socket: request.conn_data::<Socket>().cloned(),
         })

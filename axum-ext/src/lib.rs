@@ -39,6 +39,7 @@
 
 mod connect;
 mod last_event_id;
+mod peer;
 mod rejection;
 mod routing;
 mod sse;
@@ -56,6 +57,16 @@ pub use towpath::{
         OriginPolicy, Permit, ProtocolError, Receiver, Sender, Text, WebSocket, WsConfig, WsLayer,
     },
 };
+
+/// Limits that last as long as the connection.
+pub mod backpressure {
+    pub use towpath::backpressure::{
+        Admission, BackpressureLayer, BackpressureService, Key, Limits, LimitsError, Permit,
+        Refused,
+    };
+
+    pub use crate::peer::peer_key;
+}
 
 pub use self::{
     connect::{on_connect, on_connect_with},

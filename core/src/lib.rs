@@ -22,6 +22,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod backpressure;
 mod drain;
 mod encoded;
 pub mod hub;

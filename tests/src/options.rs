@@ -10,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind};
 use socket2::{Domain, Protocol, Socket, Type};
 use towpath::{
     Drain, Stats,
+    backpressure::{Admission, Limits},
     hub::{Hub, HubBuilder},
     sse::KeepAlive,
     ws::{AllowedOrigin, Deflate, OriginPolicy, WsConfig},
@@ -168,8 +169,6 @@ impl Options {
     fn check(&self) -> Result<(), OptionsError> {
         let unsupported = [
             ("--tls", self.tls.is_some()),
-            ("--max-connections", self.max_connections.is_some()),
-            ("--max-per-user", self.max_per_user.is_some()),
             ("--buffer-budget", self.buffer_budget.is_some()),
         ];
         if let Some((name, _)) = unsupported.into_iter().find(|(_, given)| *given) {
@@ -205,6 +204,19 @@ impl Options {
             }
         }
         Err(failed)
+    }
+
+    /// Who may come in; `None` where everybody may.
+    #[must_use]
+    pub fn admission(&self) -> Option<Admission> {
+        let mut limits = Limits::new();
+        if let Some(count) = self.max_connections {
+            limits = limits.max_connections(count);
+        }
+        if let Some(count) = self.max_per_user {
+            limits = limits.max_per_key(count);
+        }
+        (limits != Limits::new()).then(|| Admission::new(limits))
     }
 
     /// The settings of every socket.

@@ -225,6 +225,13 @@ fn message(content_type: Option<&[u8]>, body: Bytes) -> Result<Message, Refused>
     Ok(Message::text(text))
 }
 
+/// The `user` of a query, whose connections are counted together.
+#[must_use]
+pub fn user(query: Option<&str>) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query?.as_bytes());
+    pairs.find_map(|(name, value)| (name == "user").then(|| value.into_owned()))
+}
+
 /// Whether `token` is the one of `/private/echo`; how long the answer takes says
 /// nothing about it but its length.
 #[must_use]
@@ -264,6 +271,18 @@ mod tests {
         assert_eq!(message(None, bad.clone()), Err(Refused::NotText));
         let text = message(Some(b"text/plain"), Bytes::from_static(b"h\xc3\xa9"));
         assert_eq!(text, Ok(Message::text("hé")));
+    }
+
+    #[test]
+    fn the_user_is_read_as_a_form_is() {
+        for (query, expected) in [
+            (Some("user=ann"), Some("ann")),
+            (Some("n=1&user=a%20b+c&user=bob"), Some("a b c")),
+            (Some("users=ann"), None),
+            (None, None),
+        ] {
+            assert_eq!(user(query).as_deref(), expected, "{query:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 
 use towpath::{
     Drain, Stats,
+    backpressure::Admission,
     hub::Hub,
     sse::{Source, Sse},
     ws::{WsConfig, WsLayer},
@@ -28,6 +29,7 @@ struct Inner {
     drain: Drain,
     hub: Hub,
     ws: WsConfig,
+    admission: Option<Admission>,
 }
 
 impl Testbed {
@@ -65,12 +67,14 @@ impl Testbed {
             .hub(&stats, &drain)
             .map_err(|error| OptionsError::Malformed(error.to_string()))?;
         let ws = options.ws(&stats, &drain);
+        let admission = options.admission();
         Ok(Self(Arc::new(Inner {
             options,
             stats,
             drain,
             hub,
             ws,
+            admission,
         })))
     }
 
@@ -111,6 +115,12 @@ impl Testbed {
     /// The settings of its sockets.
     pub fn ws(&self) -> &WsConfig {
         &self.0.ws
+    }
+
+    /// Who may come in; `None` where everybody may.
+    #[must_use]
+    pub fn admission(&self) -> Option<&Admission> {
+        self.0.admission.as_ref()
     }
 
     /// The layer with the settings of its sockets.

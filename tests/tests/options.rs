@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use towpath_tests::{on_both, process::Framework as Testbed, ws::WebSocket};
 
 /// Arguments that end the program, and what the line names.
-const MALFORMED: [(&[&str], &str); 45] = [
+const MALFORMED: &[(&[&str], &str)] = &[
     (&["--addr", "127.0.0.1"], "--addr"),
     (&["--addr", "127.0.0.1:port"], "--addr"),
     (&["--addr", "127.0.0.1:65536"], "--addr"),
@@ -34,7 +34,9 @@ const MALFORMED: [(&[&str], &str); 45] = [
     (&["--max-fragments", "0"], "--max-fragments"),
     (&["--max-fragments", "x"], "--max-fragments"),
     (&["--max-connections", "x"], "--max-connections"),
+    (&["--max-connections", "0"], "--max-connections"),
     (&["--max-per-user", "x"], "--max-per-user"),
+    (&["--max-per-user", "0"], "--max-per-user"),
     (&["--queue", "0"], "--queue"),
     (&["--queue", "x"], "--queue"),
     (&["--queue", "1025"], "--queue"),
@@ -59,12 +61,10 @@ const MALFORMED: [(&[&str], &str); 45] = [
     (&["--no-such-option", "1"], "--no-such-option"),
 ];
 
-const UNSUPPORTED: [(&[&str], &str); 10] = [
+const UNSUPPORTED: &[(&[&str], &str)] = &[
     (&["--tls", "cert.pem", "key.pem"], "--tls"),
     (&["--broker", "redis://127.0.0.1:6379"], "--broker"),
     (&["--broker", "nats://127.0.0.1:4222"], "--broker"),
-    (&["--max-connections", "10"], "--max-connections"),
-    (&["--max-per-user", "10"], "--max-per-user"),
     (&["--overflow", "block"], "--overflow"),
     (&["--overflow", "drop-oldest"], "--overflow"),
     (&["--overflow", "drop-newest"], "--overflow"),
@@ -85,7 +85,7 @@ async fn line(framework: Testbed, arguments: &[&str]) -> String {
 
 on_both! {
     async fn malformed_options_are_named(framework: Framework) {
-        for (arguments, option) in MALFORMED {
+        for &(arguments, option) in MALFORMED {
             let line = line(framework, arguments).await;
             assert!(line.contains(option), "{arguments:?}: {line}");
             assert!(!line.contains("not supported"), "{arguments:?}: {line}");
@@ -93,7 +93,7 @@ on_both! {
     }
 
     async fn unsupported_options_are_named(framework: Framework) {
-        for (arguments, option) in UNSUPPORTED {
+        for &(arguments, option) in UNSUPPORTED {
             let line = line(framework, arguments).await;
             assert!(line.contains(option), "{arguments:?}: {line}");
             assert!(line.ends_with("is not supported yet"), "{arguments:?}: {line}");
@@ -116,6 +116,8 @@ on_both! {
             "--max-message-size=1MiB",
             "--max-frame-size=64KiB",
             "--max-fragments=100",
+            "--max-connections=10",
+            "--max-per-user=5",
             "--queue=10",
             "--overflow=disconnect",
             "--handshake-timeout-ms=1000",

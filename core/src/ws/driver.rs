@@ -32,7 +32,7 @@ use super::{
     source::FrameSource,
     transport::Transport,
 };
-use crate::{Stats, drain::DrainGuard};
+use crate::{Stats, backpressure::Permits, drain::DrainGuard};
 
 /// A driver yields to the scheduler after so many rounds …
 const MAX_ROUNDS: u32 = 32;
@@ -59,6 +59,8 @@ pub struct Accepted {
     pub guard: Option<DrainGuard>,
     /// Which end this is.
     pub role: Role,
+    /// Its place among those that live, until the driver ends.
+    pub permits: Permits,
 }
 
 pin_project! {
@@ -76,6 +78,8 @@ pin_project! {
         timer: Option<Sleep>,
         // When the timer fires; it is set anew only to fire earlier.
         armed: Option<Instant>,
+        // Behind the transport: its place is free only once that is gone.
+        permits: Permits,
     }
 
     impl<T: Transport, F> PinnedDrop for Driver<T, F> {
@@ -168,6 +172,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             read_ahead,
             guard,
             role,
+            permits,
         } = accepted;
         let now = Instant::now();
         let stats = settings.counters();
@@ -221,6 +226,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             engine,
             timer: None,
             armed: None,
+            permits,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     handshake::{self, Agreement, Answer, Handshake, HeaderLines, RequestHead, UpgradeRejection},
     protocol::{Role, Text},
 };
-use crate::DrainGuard;
+use crate::{DrainGuard, backpressure::PermitSlots};
 
 /// A checked handshake, before its answer: what both frameworks' `WsUpgrade`
 /// stand on. Made, it counts for the drain; dropped, nothing has happened.
@@ -18,6 +18,7 @@ pub struct Negotiation {
     protocol: Option<Text>,
     agreement: Agreement,
     guard: Option<DrainGuard>,
+    slots: PermitSlots,
 }
 
 impl Negotiation {
@@ -57,6 +58,7 @@ impl Negotiation {
                 settings,
                 protocol: None,
                 guard,
+                slots: PermitSlots::default(),
             }),
             Err(rejection) => {
                 if rejection.status() != 405 {
@@ -95,6 +97,14 @@ impl Negotiation {
         self
     }
 
+    /// The permits of the layers that the request came through: the socket takes them
+    /// when it is accepted.
+    #[must_use]
+    pub fn permits(mut self, slots: PermitSlots) -> Self {
+        self.slots = slots;
+        self
+    }
+
     /// The head of the response.
     #[must_use]
     pub fn answer(&self) -> Answer<'_> {
@@ -113,6 +123,7 @@ impl Negotiation {
             read_ahead,
             guard: self.guard,
             role: Role::Server,
+            permits: self.slots.take(),
         }
     }
 }

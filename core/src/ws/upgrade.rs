@@ -12,6 +12,7 @@ use super::{
     handshake::{HttpVersion, UpgradeRejection},
     negotiation::Negotiation,
 };
+use crate::backpressure::PermitSlots;
 
 /// A request that asks for a WebSocket, checked, and not yet answered
 /// (RFC 6455 §4.2, RFC 8441).
@@ -53,8 +54,9 @@ impl WsUpgrade {
             let http = HttpVersion::from(parts.version);
             return Err(UpgradeRejection::NotUpgradable { http });
         };
+        let permits = parts.extensions.get::<PermitSlots>().cloned();
         Ok(Self {
-            negotiation,
+            negotiation: negotiation.permits(permits.unwrap_or_default()),
             on_upgrade,
         })
     }

@@ -22,6 +22,7 @@ async fn a_stream_that_buffers_is_flushed() {
         read_ahead: bytes::Bytes::new(),
         guard: None,
         role: Role::Server,
+        permits: Default::default(),
     };
     // As TLS does while its socket is full.
     let transport = IoTransport::new(BufStream::new(server));

@@ -19,7 +19,9 @@ use towpath::{
     hub::TOWPATH_V1,
     sse::{self, OnDrain},
 };
-use towpath_actix::{LastEventId, Sse, WsLayer, WsUpgrade, on_connect_with, ws};
+use towpath_actix::{
+    LastEventId, Sse, WsLayer, WsUpgrade, backpressure::BackpressureLayer, on_connect_with, ws,
+};
 use towpath_tests::{
     Testbed, announce, drain_on_sigterm, fail,
     routes::{self, CountQuery, FloodQuery, PublishQuery, Refused, SinkQuery},
@@ -49,7 +51,7 @@ async fn run(testbed: Testbed) -> io::Result<ExitCode> {
             .wrap(WsLayer::from(testbed.ws().clone()))
             .app_data(PayloadConfig::new(testbed.options().max_message_size))
             .app_data(Data::new(testbed.clone()))
-            .configure(app)
+            .configure(|config| app(config, &testbed))
     })
     .workers(options.threads)
     .on_connect(on_connect_with(options.write_timeout()))
@@ -84,19 +86,29 @@ async fn run(testbed: Testbed) -> io::Result<ExitCode> {
     Ok(code)
 }
 
-fn app(app: &mut ServiceConfig) {
+fn app(app: &mut ServiceConfig, testbed: &Testbed) {
     // Resources: with a bare route another method would be 404.
     let at = |path: &str, route: Route| web::resource(path.to_owned()).route(route);
+    let backpressure = testbed.admission().map(|admission| {
+        BackpressureLayer::with_admission(admission.clone())
+            .by_key(|request| routes::user(request.uri().query()))
+            .stats(testbed.stats())
+    });
+    // Around what lives, not around the requests that are over at once.
+    let live = |path: &str, route: Route| match &backpressure {
+        Some(layer) => at(path, route.wrap(layer.clone())),
+        None => at(path, route),
+    };
     let authentication = HttpAuthentication::bearer(authorize);
-    app.service(at("/echo", ws(echo)))
-        .service(at("/protocols", ws(protocols)))
-        .service(at("/private/echo", ws(echo)).wrap(authentication))
-        .service(at("/flood", ws(flood)))
-        .service(at("/sink", ws(sink)))
-        .service(at("/panic", ws(panic)))
-        .service(at("/count", web::get().to(count)))
-        .service(at("/topics/{topic}", web::get().to(topic)).route(web::post().to(publish)))
-        .service(at("/topics/{topic}/ws", ws(topic_ws)))
+    app.service(live("/echo", ws(echo)))
+        .service(live("/protocols", ws(protocols)))
+        .service(live("/private/echo", ws(echo)).wrap(authentication))
+        .service(live("/flood", ws(flood)))
+        .service(live("/sink", ws(sink)))
+        .service(live("/panic", ws(panic)))
+        .service(live("/count", web::get().to(count)))
+        .service(live("/topics/{topic}", web::get().to(topic)).route(web::post().to(publish)))
+        .service(live("/topics/{topic}/ws", ws(topic_ws)))
         .service(at("/stats", web::get().to(stats)))
         .service(at("/healthz", web::get().to(healthz)));
 }

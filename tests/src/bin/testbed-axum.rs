@@ -37,7 +37,9 @@ use towpath::{
     hub::TOWPATH_V1,
     sse::{self, OnDrain},
 };
-use towpath_axum::{LastEventId, Sse, WsUpgrade, on_connect_with, ws};
+use towpath_axum::{
+    LastEventId, Sse, WsUpgrade, backpressure::BackpressureLayer, on_connect_with, ws,
+};
 use towpath_tests::{
     Counts, Testbed, announce, drain_on_sigterm, fail,
     routes::{self, CountQuery, FloodQuery, PublishQuery, Published, Refused, SinkQuery},
@@ -80,22 +82,30 @@ async fn run(testbed: Testbed) -> io::Result<ExitCode> {
 
 fn app(testbed: Testbed) -> Router {
     let body_limit = DefaultBodyLimit::max(testbed.options().max_message_size);
+    let backpressure = testbed.admission().map(|admission| {
+        BackpressureLayer::with_admission(admission.clone())
+            .by_key(|parts| routes::user(parts.uri.query()))
+            .stats(testbed.stats())
+    });
+    // Around what lives, not around the requests that are over at once.
+    let live = |routes: MethodRouter<Testbed>| match &backpressure {
+        Some(layer) => routes.layer(layer.clone()),
+        None => routes,
+    };
+    let authentication = ValidateRequestHeaderLayer::custom(authorize);
     Router::new()
-        .route("/echo", ws(echo))
-        .route("/protocols", ws(protocols))
-        .route(
-            "/private/echo",
-            ws(echo).layer(ValidateRequestHeaderLayer::custom(authorize)),
-        )
-        .route("/flood", ws(flood))
-        .route("/sink", ws(sink))
-        .route("/panic", ws(panic))
-        .route("/count", without_head(get(count)))
+        .route("/echo", live(ws(echo)))
+        .route("/protocols", live(ws(protocols)))
+        .route("/private/echo", live(ws(echo)).layer(authentication))
+        .route("/flood", live(ws(flood)))
+        .route("/sink", live(ws(sink)))
+        .route("/panic", live(ws(panic)))
+        .route("/count", without_head(live(get(count))))
         .route(
             "/topics/{topic}",
-            without_head(get(topic).post(publish).layer(body_limit)),
+            without_head(live(get(topic)).post(publish).layer(body_limit)),
         )
-        .route("/topics/{topic}/ws", ws(topic_ws))
+        .route("/topics/{topic}/ws", live(ws(topic_ws)))
         .route("/stats", get(stats))
         .route("/healthz", get(healthz))
         .layer(testbed.ws_layer())

@@ -82,6 +82,7 @@ where
         read_ahead,
         guard: drain.map(|drain| drain.guard().unwrap()),
         role: Role::Server,
+        permits: Default::default(),
     };
     let driver = tokio::spawn(drive(IoTransport::new(server), accepted, handler));
     let limits = Limits {

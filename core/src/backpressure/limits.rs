@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+/// How many connections may live; all of it is off until it is set.
+///
+/// | setting | default | a start |
+/// | --- | --- | --- |
+/// | [`max_connections`](Self::max_connections) | none | 10,000 a server: what its memory and its open files allow |
+/// | [`max_per_key`](Self::max_per_key) | none | 5 a user: tabs and devices, not a loop that reconnects |
+/// | [`retry_after`](Self::retry_after) | 5 s | longer than a reconnect takes, shorter than a person waits |
+///
+/// ```
+/// use towpath::backpressure::{Limits, LimitsError};
+///
+/// let limits = Limits::new().max_connections(10_000).max_per_key(5);
+/// assert_eq!(Limits::new().try_max_connections(0), Err(LimitsError::Zero("max_connections")));
+/// # let _ = limits;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Limits {
+    max_connections: Option<usize>,
+    max_per_key: Option<usize>,
+    retry_after: Duration,
+}
+
+/// A limit that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitsError {
+    /// A limit of zero would refuse everybody.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+}
+
+impl Limits {
+    /// None at all.
+    pub const fn new() -> Self {
+        Self {
+            max_connections: None,
+            max_per_key: None,
+            retry_after: Duration::from_secs(5),
+        }
+    }
+
+    /// How many connections live at the most. The next is refused with 503.
+    ///
+    /// # Panics
+    /// On zero.
+    pub const fn max_connections(mut self, count: usize) -> Self {
+        assert!(count > 0, "max_connections must not be zero");
+        self.max_connections = Some(count);
+        self
+    }
+
+    /// As [`max_connections`](Self::max_connections), for values from outside.
+    ///
+    /// # Errors
+    /// On zero.
+    pub const fn try_max_connections(self, count: usize) -> Result<Self, LimitsError> {
+        match count {
+            0 => Err(LimitsError::Zero("max_connections")),
+            count => Ok(self.max_connections(count)),
+        }
+    }
+
+    /// How many connections of one [`Key`](super::Key) live at the most. The next is
+    /// refused with 429. A request without a key has no such limit.
+    ///
+    /// # Panics
+    /// On zero.
+    pub const fn max_per_key(mut self, count: usize) -> Self {
+        assert!(count > 0, "max_per_key must not be zero");
+        self.max_per_key = Some(count);
+        self
+    }
+
+    /// As [`max_per_key`](Self::max_per_key), for values from outside.
+    ///
+    /// # Errors
+    /// On zero.
+    pub const fn try_max_per_key(self, count: usize) -> Result<Self, LimitsError> {
+        match count {
+            0 => Err(LimitsError::Zero("max_per_key")),
+            count => Ok(self.max_per_key(count)),
+        }
+    }
+
+    /// What a refusal's `Retry-After` says, in whole seconds, rounded up.
+    pub const fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = time;
+        self
+    }
+
+    pub(super) const fn in_all(&self) -> Option<usize> {
+        self.max_connections
+    }
+
+    pub(super) const fn per_key(&self) -> Option<usize> {
+        self.max_per_key
+    }
+
+    pub(super) const fn retry_seconds(&self) -> u64 {
+        let part = self.retry_after.subsec_nanos() > 0;
+        self.retry_after.as_secs().saturating_add(part as u64)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_is_an_error_that_names_the_limit() {
+        let limits = Limits::new();
+        let errors = [limits.try_max_connections(0), limits.try_max_per_key(0)];
+        let texts = errors.map(|error| error.unwrap_err().to_string());
+        assert_eq!(texts[0], "max_connections must not be zero");
+        assert_eq!(texts[1], "max_per_key must not be zero");
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up() {
+        for (millis, seconds) in [(0, 0), (1, 1), (1000, 1), (1001, 2)] {
+            let limits = Limits::new().retry_after(Duration::from_millis(millis));
+            assert_eq!(limits.retry_seconds(), seconds);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Permit;
+
+/// A permit on its way from the request to what lives as long as the connection: the
+/// upgraded socket, or the response's body. A request's extensions are cloned, and a
+/// clone must not keep the place: so it is taken once.
+#[derive(Clone, Debug)]
+pub struct PermitSlot(Arc<Mutex<Option<Permit>>>);
+
+impl PermitSlot {
+    /// With a permit in it.
+    #[must_use]
+    pub fn new(permit: Permit) -> Self {
+        Self(Arc::new(Mutex::new(Some(permit))))
+    }
+
+    /// The permit, the first time.
+    pub fn take(&self) -> Option<Permit> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.take()
+    }
+}
+
+/// The slots of all layers that a request came through, in its extensions.
+#[derive(Clone, Debug, Default)]
+pub struct PermitSlots(Vec<PermitSlot>);
+
+impl PermitSlots {
+    /// Adds that of another layer.
+    pub fn push(&mut self, slot: PermitSlot) {
+        self.0.push(slot);
+    }
+
+    /// Takes what is there, for a connection that begins.
+    pub fn take(&self) -> Permits {
+        Permits(self.0.iter().filter_map(PermitSlot::take).collect())
+    }
+}
+
+/// What a connection holds for as long as it lives.
+#[derive(Debug, Default)]
+#[must_use = "dropped at once they count nothing"]
+pub struct Permits(#[expect(dead_code, reason = "it is held, not read")] Box<[Permit]>);
+
+/// Holds a permit until it is taken, or until there is nobody left to take it.
+#[derive(Debug)]
+pub struct Held(PermitSlot);
+
+impl Held {
+    /// A permit that is in `slot`, for the length of a request.
+    #[must_use]
+    pub fn new(slot: PermitSlot) -> Self {
+        Self(slot)
+    }
+
+    /// The permit, unless a socket has taken it.
+    #[must_use]
+    pub fn take(&self) -> Option<Permit> {
+        self.0.take()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A request whose future was dropped; somebody may still have its extensions.
+        drop(self.take());
+    }
+}
