@@ -2,6 +2,7 @@
 
 use std::{
     mem,
+    ops::ControlFlow,
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll, Waker},
 };
@@ -138,19 +139,20 @@ impl<T: Transport> Engine<T> {
             room => room,
         };
         let mut taken = 0;
-        let end = loop {
-            match self.connection.receive(&mut input, &mut out) {
-                Ok(None) => break None,
-                Ok(Some(Event::Message(message))) => {
-                    taken += weight(&message);
-                    scratch.batch.push_back(message);
-                    if taken >= room {
-                        break None;
-                    }
-                }
-                Ok(Some(Event::Close(frame))) => break Some(End::Close(frame)),
-                Err(breach) => break Some(End::Breach(breach)),
+        let batch = &mut scratch.batch;
+        let end = self.connection.receive_each(&mut input, &mut out, |message| {
+            taken += weight(&message);
+            batch.push_back(message);
+            if taken < room {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
+        });
+        let end = match end {
+            Ok(Some(Event::Close(frame))) => Some(End::Close(frame)),
+            Ok(None | Some(Event::Message(_))) => None,
+            Err(breach) => Some(End::Breach(breach)),
         };
         if !input.is_empty() && end.is_none() {
             // No more than one read: the rest waits for the handler.

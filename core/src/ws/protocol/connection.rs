@@ -2,6 +2,7 @@ use std::{
     collections::hash_map::RandomState,
     fmt,
     hash::{BuildHasher, Hasher},
+    ops::ControlFlow,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -89,6 +90,46 @@ impl Connection {
     /// Where the peer broke the protocol or passed a limit: close with the
     /// error's code, and receive no more.
     pub fn receive(
+        &mut self,
+        input: &mut &[u8],
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        if !self.close_received
+            && let Some(message) = self.receiver.whole(input)?
+        {
+            return Ok(Some(Event::Message(message)));
+        }
+        self.receive_any(input, out)
+    }
+
+    /// As [`receive`](Self::receive), and gives every message to `take` until that
+    /// has enough, or there is something else.
+    pub(crate) fn receive_each(
+        &mut self,
+        input: &mut &[u8],
+        out: &mut Outbox,
+        mut take: impl FnMut(Message) -> ControlFlow<()>,
+    ) -> Result<Option<Event>, ProtocolError> {
+        loop {
+            while !self.close_received
+                && let Some(message) = self.receiver.whole(input)?
+            {
+                if take(message).is_break() {
+                    return Ok(None);
+                }
+            }
+            match self.receive_any(input, out)? {
+                Some(Event::Message(message)) => {
+                    if take(message).is_break() {
+                        return Ok(None);
+                    }
+                }
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn receive_any(
         &mut self,
         input: &mut &[u8],
         out: &mut Outbox,

@@ -135,6 +135,13 @@ impl Header {
 
     /// Appends the header to `out`.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
+        let (bytes, end) = self.encoded();
+        out.put_slice(&bytes[..end]);
+    }
+
+    /// The header's bytes, and how many they are.
+    #[inline]
+    pub(crate) fn encoded(&self) -> ([u8; Self::MAX_LEN], usize) {
         let mut bytes = [0; Self::MAX_LEN];
         bytes[0] = u8::from(self.fin) << 7 | u8::from(self.compressed) << 6 | self.opcode.bits();
         let len = self.len.to_be_bytes();
@@ -159,7 +166,7 @@ impl Header {
             bytes[end..end + 4].copy_from_slice(&mask);
             end += 4;
         }
-        out.put_slice(&bytes[..end]);
+        (bytes, end)
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 
 /// XORs `data` with `key`, where `data` begins `offset` bytes into the payload.
+#[inline]
 pub(crate) fn apply(data: &mut [u8], key: [u8; 4], offset: usize) {
     let key = rotated(key, offset);
     let word = u64::from_ne_bytes([

@@ -13,23 +13,40 @@ use super::{
 /// much as copying this many bytes.
 const COPY_LIMIT: usize = 4096;
 
+/// As much of what was written is left in front of what was not, at least: moving
+/// the rest to the front costs no more than writing it did.
+const COMPACT: usize = 64 * 1024;
+
 /// Bytes on their way out: whole frames, in order.
 ///
 /// It is a [`Buf`] of several slices, so that all of it goes out in one vectored
-/// write.
+/// write. Headers and small payloads stand in one plain buffer, large payloads
+/// between its parts.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// What stands in front of `tail`.
-    front: VecDeque<Bytes>,
-    front_len: usize,
-    tail: BytesMut,
+    small: Vec<u8>,
+    /// So many bytes at the front of `small` have been taken.
+    taken: usize,
+    large: VecDeque<Large>,
+    /// The bytes in `large`.
+    large_len: usize,
+    /// The bytes at the end of `small` that stand behind all of `large`.
+    behind: usize,
+}
+
+/// A payload that is written from where it is.
+#[derive(Debug)]
+struct Large {
+    /// So many bytes of `small` stand between the last large payload and this.
+    before: usize,
+    bytes: Bytes,
 }
 
 impl Outbox {
     /// Bytes that wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.front_len + self.tail.len()
+        self.small.len() - self.taken + self.large_len
     }
 
     /// Whether nothing waits.
@@ -64,9 +81,9 @@ impl Outbox {
     /// Appends a frame that is encoded already.
     pub(crate) fn push_encoded(&mut self, frame: Bytes) {
         if frame.len() <= COPY_LIMIT {
-            self.tail.put_slice(&frame);
+            self.copy(&frame, None);
         } else {
-            self.push_front(frame);
+            self.push_large(frame);
         }
     }
 
@@ -74,7 +91,7 @@ impl Outbox {
         if payload.len() <= COPY_LIMIT || mask.is_some() {
             self.copy(&payload, mask);
         } else {
-            self.push_front(payload);
+            self.push_large(payload);
         }
     }
 
@@ -86,29 +103,41 @@ impl Outbox {
             mask,
             len: len as u64,
         };
-        header.encode(&mut self.tail);
+        let (bytes, end) = header.encoded();
+        self.small.extend_from_slice(&bytes[..end]);
+        self.behind += end;
     }
 
     fn copy(&mut self, payload: &[u8], mask: Option<[u8; 4]>) {
-        match mask {
-            Some(key) => mask::append(payload, key, 0, &mut self.tail),
-            None => self.tail.put_slice(payload),
+        let start = self.small.len();
+        self.small.extend_from_slice(payload);
+        if let Some(key) = mask {
+            mask::apply(&mut self.small[start..], key, 0);
         }
+        self.behind += payload.len();
     }
 
-    fn push_front(&mut self, bytes: Bytes) {
-        if !self.tail.is_empty() {
-            let tail = self.tail.split().freeze();
-            self.front_len += tail.len();
-            self.front.push_back(tail);
-        }
-        self.front_len += bytes.len();
-        self.front.push_back(bytes);
+    fn push_large(&mut self, bytes: Bytes) {
+        self.large_len += bytes.len();
+        let before = std::mem::take(&mut self.behind);
+        self.large.push_back(Large { before, bytes });
     }
 
     /// Bytes of memory that an empty outbox holds on to.
-    pub(crate) fn capacity(&self) -> usize {
-        self.tail.capacity()
+    pub(crate) const fn capacity(&self) -> usize {
+        self.small.capacity()
+    }
+
+    /// Takes `count` bytes off the front of `small`.
+    fn take_small(&mut self, count: usize) {
+        self.taken += count;
+        if self.taken == self.small.len() {
+            self.small.clear();
+            self.taken = 0;
+        } else if self.taken >= COMPACT.max(self.small.len() / 2) {
+            self.small.drain(..self.taken);
+            self.taken = 0;
+        }
     }
 }
 
@@ -118,17 +147,36 @@ impl Buf for Outbox {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.front.front().map_or(&self.tail, |bytes| bytes)
+        match self.large.front() {
+            None => &self.small[self.taken..],
+            Some(Large { before: 0, bytes }) => bytes,
+            Some(Large { before, .. }) => &self.small[self.taken..self.taken + before],
+        }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let tail = (!self.tail.is_empty()).then_some(&self.tail[..]);
-        let chunks = self.front.iter().map(|bytes| &bytes[..]).chain(tail);
+        let mut small = &self.small[self.taken..];
+        let mut free = slices.iter_mut();
         let mut used = 0;
-        for (slice, chunk) in slices.iter_mut().zip(chunks) {
+        let mut push = |chunk: &'a [u8]| {
+            if chunk.is_empty() {
+                return true;
+            }
+            let Some(slice) = free.next() else {
+                return false;
+            };
             *slice = IoSlice::new(chunk);
             used += 1;
+            true
+        };
+        for Large { before, bytes } in &self.large {
+            let (between, rest) = small.split_at(*before);
+            small = rest;
+            if !push(between) || !push(bytes) {
+                return used;
+            }
         }
+        push(small);
         used
     }
 
@@ -136,37 +184,37 @@ impl Buf for Outbox {
     /// Where `count` is more than what remains.
     fn advance(&mut self, mut count: usize) {
         assert!(count <= self.len(), "advanced past the end");
-        while let Some(first) = self.front.front_mut() {
-            if count < first.len() {
-                first.advance(count);
-                self.front_len -= count;
+        while let Some(Large { before, bytes }) = self.large.front_mut() {
+            let small = count.min(*before);
+            *before -= small;
+            count -= small;
+            let large = if *before > 0 { 0 } else { count.min(bytes.len()) };
+            bytes.advance(large);
+            count -= large;
+            self.large_len -= large;
+            let done = *before == 0 && bytes.is_empty();
+            self.take_small(small);
+            if !done {
                 return;
             }
-            count -= first.len();
-            self.front_len -= first.len();
-            self.front.pop_front();
+            self.large.pop_front();
         }
-        if count == self.tail.len() {
-            self.tail.clear();
-        } else {
-            self.tail.advance(count);
-        }
+        self.behind -= count;
+        self.take_small(count);
     }
 
     fn copy_to_bytes(&mut self, len: usize) -> Bytes {
-        if let Some(first) = self.front.front_mut()
-            && len <= first.len()
+        if let Some(Large { before: 0, bytes }) = self.large.front_mut()
+            && len <= bytes.len()
         {
-            let bytes = first.split_to(len);
-            self.front_len -= len;
-            if first.is_empty() {
-                self.front.pop_front();
+            let taken = bytes.split_to(len);
+            self.large_len -= len;
+            if bytes.is_empty() {
+                self.large.pop_front();
             }
-            return bytes;
+            return taken;
         }
-        if self.front.is_empty() {
-            return self.tail.split_to(len).freeze();
-        }
+        // An exact copy of what is small costs less than giving the buffer away.
         let mut bytes = BytesMut::with_capacity(len);
         bytes.put(self.take(len));
         bytes.freeze()

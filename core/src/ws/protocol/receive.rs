@@ -147,6 +147,60 @@ impl Receiver {
         self.inflater = None;
     }
 
+    /// A message that has arrived whole in one plain frame, off the front of
+    /// `input`: the short way of what is most common. `None` where there is
+    /// anything else, a fault among it, for [`next`](Self::next) to look at.
+    #[inline]
+    pub(crate) fn whole(&self, input: &mut &[u8]) -> Result<Option<Message>, ProtocolError> {
+        let (Cut::BetweenFrames, None) = (&self.cut, &self.assembly) else {
+            return Ok(None);
+        };
+        let &[first, second, ..] = *input else {
+            return Ok(None);
+        };
+        // The last frame and the first, without a reserved bit.
+        let text = match first {
+            0x81 => true,
+            0x82 => false,
+            _ => return Ok(None),
+        };
+        let (len, key_at) = match (second & 0x7F, *input) {
+            (127, _) => return Ok(None),
+            (126, &[_, _, a, b, ..]) => (usize::from(u16::from_be_bytes([a, b])), 4),
+            (126, _) => return Ok(None),
+            (short, _) => (usize::from(short), 2),
+        };
+        let masked = second & 0x80 != 0;
+        let shortest = key_at == 2 || len > 125;
+        if !shortest || masked != matches!(self.role, Role::Server) || !self.allows_whole(len) {
+            return Ok(None);
+        }
+        let (key, at) = match input.get(key_at..key_at + 4) {
+            Some(&[a, b, c, d]) if masked => (Some([a, b, c, d]), key_at + 4),
+            None if masked => return Ok(None),
+            _ => (None, key_at),
+        };
+        let Some(payload) = input.get(at..at + len) else {
+            return Ok(None);
+        };
+        let mut payload = payload.to_vec();
+        if let Some(key) = key {
+            mask::apply(&mut payload, key, 0);
+        }
+        *input = &input[at + len..];
+        if text {
+            simdutf8::basic::from_utf8(&payload).map_err(|_| ProtocolError::InvalidUtf8)?;
+            return Ok(Some(Message::Text(Text::from_checked(payload.into()))));
+        }
+        Ok(Some(Message::Binary(payload.into())))
+    }
+
+    /// Whether the limits allow a message of `len` bytes in one frame.
+    const fn allows_whole(&self, len: usize) -> bool {
+        let limits = &self.limits;
+        len <= limits.max_frame_size && len <= limits.max_message_size && limits.max_fragments > 0
+    }
+
     /// Reads on in `input`, off whose front it takes what it has used. `None`
     /// once all of it is used.
     pub(crate) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Received>, ProtocolError> {
