@@ -246,8 +246,9 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Future for Driv
             if read == 0 && engine.drain_is_due() {
                 engine.begin_drain();
             }
-            if engine.shared.take_handler_woken() {
-                poll_handler(this.handler.as_mut(), engine);
+            let (woken, direct) = engine.shared.take_handler_woken();
+            if woken {
+                poll_handler(this.handler.as_mut(), engine, direct, &mut scratch);
                 if !tokio::task::coop::has_budget_remaining() {
                     // It did not yield by its own will: what it waits for may be
                     // there, and tokio wakes it only after this poll.
@@ -298,13 +299,17 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Future for Driv
 fn poll_handler<T: Transport, F: Future<Output = Result<(), HandlerError>>>(
     mut handler: Pin<&mut Option<F>>,
     engine: &mut Engine<T>,
+    direct: bool,
+    scratch: &mut Scratch,
 ) {
     let Some(future) = handler.as_mut().as_pin_mut() else {
         return;
     };
-    let waker = engine.handler_waker.clone();
-    let mut cx = Context::from_waker(&waker);
-    let result = match catch_unwind(AssertUnwindSafe(|| future.poll(&mut cx))) {
+    let lent = if direct { engine.lend(scratch) } else { None };
+    let mut cx = Context::from_waker(&engine.handler_waker);
+    let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut cx)));
+    engine.take_back(lent, scratch);
+    let result = match polled {
         Ok(Poll::Pending) => return,
         Ok(Poll::Ready(result)) => Ok(result),
         Err(panic) => Err(panic),

@@ -2,13 +2,18 @@
 
 use std::{
     collections::VecDeque,
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    mem, ptr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, Wake, Waker},
 };
 
 use super::{
     error::Error,
+    inbox::Inbox,
+    lent,
     protocol::{CloseFrame, Message, Outgoing, Text},
     source::FrameSource,
 };
@@ -34,13 +39,27 @@ pub(crate) struct Shared {
     pub(crate) protocol: Option<Text>,
     inbound_bound: usize,
     outbound_bound: usize,
+    /// Something was said through the lock that its driver has not taken, or
+    /// nothing may be said: what is said now must not go past it.
+    has_queued: AtomicBool,
+    /// The bytes that went straight into the outbox, past `State::unsent`.
+    directly: AtomicUsize,
+    /// The receiver has to ask under the lock for each message.
+    watched: AtomicBool,
+    /// What the receiver has given out of its own batch, ever; only it adds.
+    given: AtomicUsize,
     state: Mutex<State>,
 }
 
 pub(crate) struct State {
-    /// Received and not yet taken.
-    pub(crate) inbox: VecDeque<Message>,
-    pub(crate) inbox_weight: usize,
+    /// Received and not yet taken by the receiver.
+    pub(crate) inbox: Inbox,
+    /// The same, with what the receiver has in its batch.
+    inbox_weight: usize,
+    /// What of `Shared::given` is no longer in `inbox_weight`.
+    counted: usize,
+    /// The handler failed: what is left of the receiver's batch is not given.
+    discarded: bool,
     /// Accepted by `send` and not yet taken by the driver.
     pub(crate) queue: VecDeque<Outgoing>,
     pub(crate) queue_weight: usize,
@@ -80,9 +99,15 @@ impl Shared {
             protocol,
             inbound_bound,
             outbound_bound,
+            has_queued: AtomicBool::new(false),
+            directly: AtomicUsize::new(0),
+            watched: AtomicBool::new(false),
+            given: AtomicUsize::new(0),
             state: Mutex::new(State {
-                inbox: VecDeque::new(),
+                inbox: Inbox::default(),
                 inbox_weight: 0,
+                counted: 0,
+                discarded: false,
                 queue: VecDeque::new(),
                 queue_weight: 0,
                 unsent: 0,
@@ -116,20 +141,92 @@ impl Shared {
 
     /// How much the inbox takes before reading stops.
     pub(crate) fn inbox_room(&self) -> usize {
-        self.inbound_bound.saturating_sub(self.lock().inbox_weight)
-    }
-
-    pub(crate) const fn is_full(&self, state: &State) -> bool {
-        state.inbox_weight >= self.inbound_bound
+        let mut state = self.lock();
+        self.count_given(&mut state);
+        self.inbound_bound.saturating_sub(state.inbox_weight)
     }
 
     pub(crate) fn inbox_is_full(&self) -> bool {
-        self.is_full(&self.lock())
+        self.is_full(&mut self.lock())
     }
 
-    /// Whether the handler is to be polled; asked, it is.
-    pub(crate) fn take_handler_woken(&self) -> bool {
-        mem::take(&mut self.lock().handler_woken)
+    pub(crate) fn is_full(&self, state: &mut State) -> bool {
+        self.count_given(state);
+        state.inbox_weight >= self.inbound_bound
+    }
+
+    /// Puts `messages` of so much weight into the inbox, except where nobody takes
+    /// them, and tells whether it is full. `overflows` is to throw away what a full
+    /// one has no room for.
+    pub(crate) fn fill_inbox(
+        &self,
+        state: &mut State,
+        messages: &mut Inbox,
+        weight: usize,
+        overflows: bool,
+    ) -> bool {
+        let full = self.is_full(state);
+        let overflows = overflows && full;
+        if state.receiver_lives && state.receive_end.is_none() && !overflows {
+            state.inbox.append(messages);
+            state.inbox_weight += weight;
+        }
+        let full = self.is_full(state);
+        if full {
+            self.watched.store(true, Relaxed);
+        }
+        full
+    }
+
+    /// Throws away what was received, and returns it to be dropped unlocked.
+    pub(crate) fn discard_inbox(&self, state: &mut State) -> Inbox {
+        state.discarded = true;
+        self.watched.store(true, Relaxed);
+        state.counted = self.given.load(Relaxed);
+        state.inbox_weight = 0;
+        mem::take(&mut state.inbox)
+    }
+
+    fn count_given(&self, state: &mut State) {
+        let given = self.given.load(Relaxed);
+        let since = given.wrapping_sub(state.counted);
+        state.inbox_weight = state.inbox_weight.saturating_sub(since);
+        state.counted = given;
+    }
+
+    /// Whether the handler is to be polled; asked, it is. And whether what it says
+    /// may go straight into the outbox.
+    pub(crate) fn take_handler_woken(&self) -> (bool, bool) {
+        let mut state = self.lock();
+        let direct = state.queue.is_empty() && state.send_end.is_none();
+        self.has_queued.store(!direct, Relaxed);
+        (mem::take(&mut state.handler_woken), direct)
+    }
+
+    /// Whether what is said now has to be queued: behind something else that was
+    /// queued, or to fail. Whoever knows of what another half has said through the
+    /// lock sees it here too.
+    pub(crate) fn has_queued(&self) -> bool {
+        self.has_queued.load(Relaxed)
+    }
+
+    /// So many bytes went straight into the outbox in this poll of the handler.
+    pub(crate) fn said_directly(&self, bytes: usize) {
+        self.directly.store(bytes, Relaxed);
+    }
+
+    /// The driver knows what it has not sent.
+    pub(crate) fn count_unsent(&self, state: &mut State, unsent: usize) {
+        state.unsent = unsent;
+        self.directly.store(0, Relaxed);
+    }
+
+    fn has_room(&self, state: &State) -> bool {
+        state.queue_weight + state.unsent + self.directly.load(Relaxed) < self.outbound_bound
+    }
+
+    pub(crate) const fn outbound_bound(&self) -> usize {
+        self.outbound_bound
     }
 
     /// Changes the state and wakes the driver, where it is asleep.
@@ -144,24 +241,72 @@ impl Shared {
         result
     }
 
+    /// The next message: out of the receiver's own batch, or out of the inbox.
+    ///
+    /// The handler takes the whole inbox under one lock. What is in its batch
+    /// counts as received and not yet taken all the same; while the inbox is full,
+    /// or where the receiver lives in another task, each message is taken under
+    /// the lock, so that the driver learns at once that there is room.
     #[inline]
-    pub(crate) fn poll_receive(&self, cx: &Context<'_>) -> Poll<Result<Option<Message>, Error>> {
+    pub(crate) fn poll_receive(
+        self: &Arc<Self>,
+        batch: &mut Inbox,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Option<Message>, Error>> {
+        let own = ptr::eq(cx.waker().data(), Arc::as_ptr(self).cast());
+        if own
+            && !self.watched.load(Relaxed)
+            && let Some(message) = batch.pop_but_last()
+        {
+            let given = self.given.load(Relaxed);
+            self.given
+                .store(given.wrapping_add(weight(&message)), Relaxed);
+            return Poll::Ready(Ok(Some(message)));
+        }
+        self.poll_receive_locked(batch, cx, own)
+    }
+
+    fn poll_receive_locked(
+        &self,
+        batch: &mut Inbox,
+        cx: &Context<'_>,
+        own: bool,
+    ) -> Poll<Result<Option<Message>, Error>> {
         let mut state = self.lock();
-        if let Some(message) = state.inbox.pop_front() {
-            let full = state.inbox_weight >= self.inbound_bound;
-            state.inbox_weight -= weight(&message);
-            let resumes = full && state.inbox_weight < self.inbound_bound;
+        let discarded = state.discarded.then(|| mem::take(batch));
+        if own && batch.is_empty() {
+            mem::swap(batch, &mut state.inbox);
+        }
+        if let Some(message) = batch.pop().or_else(|| state.inbox.pop()) {
+            if let Some(memory) = batch.take_memory()
+                && state.inbox.capacity() == 0
+            {
+                state.inbox = memory;
+            }
+            let full = self.is_full(&mut state);
+            state.inbox_weight = state.inbox_weight.saturating_sub(weight(&message));
+            let resumes = full && !self.is_full(&mut state);
+            if resumes {
+                self.watched.store(state.discarded, Relaxed);
+            }
             let driver = resumes.then(|| state.unpark()).flatten();
             drop(state);
+            drop(discarded);
             if let Some(driver) = driver {
                 driver.wake();
             }
             return Poll::Ready(Ok(Some(message)));
         }
+        if let Some(memory) = batch.take_memory()
+            && state.inbox.capacity() == 0
+        {
+            state.inbox = memory;
+        }
         if let Some(end) = state.receive_end.clone() {
             let first = !mem::replace(&mut state.end_seen, true);
             let driver = first.then(|| state.unpark()).flatten();
             drop(state);
+            drop(discarded);
             if let Some(driver) = driver {
                 driver.wake();
             }
@@ -172,7 +317,7 @@ impl Shared {
             _ => state.receiving.replace(cx.waker().clone()),
         };
         drop(state);
-        drop(replaced);
+        drop((replaced, discarded));
         Poll::Pending
     }
 
@@ -185,11 +330,23 @@ impl Shared {
         cx: &Context<'_>,
         message: &mut Option<Outgoing>,
     ) -> Poll<Result<(), Error>> {
+        if lent::send(self, message) {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_send_locked(id, cx, message)
+    }
+
+    fn poll_send_locked(
+        &self,
+        id: &mut u32,
+        cx: &Context<'_>,
+        message: &mut Option<Outgoing>,
+    ) -> Poll<Result<(), Error>> {
         let mut state = self.lock();
         if let Some(end) = &state.send_end {
             return Poll::Ready(Err(end.clone()));
         }
-        if state.queue_weight + state.unsent >= self.outbound_bound {
+        if !self.has_room(&state) {
             state.name(id);
             let replaced = wait(&mut state.waiting, *id, cx.waker());
             drop(state);
@@ -197,7 +354,7 @@ impl Shared {
             return Poll::Pending;
         }
         if let Some(message) = message.take() {
-            state.push(message);
+            self.push(&mut state, message);
         }
         let driver = state.unpark();
         drop(state);
@@ -209,13 +366,20 @@ impl Shared {
 
     /// Sends without waiting for room, which a permit has given.
     pub(crate) fn send_now(&self, message: Outgoing) -> Result<(), Error> {
-        self.tell(|state| match &state.send_end {
-            Some(end) => Err(end.clone()),
+        let mut message = Some(message);
+        if lent::send(self, &mut message) {
+            return Ok(());
+        }
+        let (result, _dropped_unlocked) = self.tell(|state| match &state.send_end {
+            Some(end) => (Err(end.clone()), message),
             None => {
-                state.push(message);
-                Ok(())
+                if let Some(message) = message {
+                    self.push(state, message);
+                }
+                (Ok(()), None)
             }
-        })
+        });
+        result
     }
 
     pub(crate) fn poll_closed(&self, id: &mut u32, cx: &Context<'_>) -> Poll<()> {
@@ -232,22 +396,46 @@ impl Shared {
 
     /// Those who wait for room, where there is some now.
     pub(crate) fn take_waiting(&self, state: &mut State) -> Vec<(u32, Waker)> {
-        if state.waiting.is_empty()
-            || (state.queue_weight + state.unsent >= self.outbound_bound
-                && state.send_end.is_none())
-        {
+        if state.waiting.is_empty() || (!self.has_room(state) && state.send_end.is_none()) {
             return Vec::new();
         }
         mem::take(&mut state.waiting)
     }
+
+    fn push(&self, state: &mut State, message: Outgoing) {
+        self.has_queued.store(true, Relaxed);
+        state.queue_weight += weight_out(&message);
+        state.queue.push_back(message);
+    }
+
+    /// A handle asks to close: from here on nothing can be sent, and what was
+    /// accepted goes out first.
+    pub(crate) fn close(&self, frame: CloseFrame) -> Result<(), Error> {
+        let (result, _dropped_unlocked) = self.tell(|state| match &state.send_end {
+            Some(end) => (Err(end.clone()), Some(frame)),
+            None => {
+                self.has_queued.store(true, Relaxed);
+                state.send_end = Some(Error::closed(Some(&frame)));
+                state.close = Some(frame);
+                (Ok(()), None)
+            }
+        });
+        result
+    }
+
+    /// The receiver is dropped; returns what it has not taken, to be dropped too.
+    pub(crate) fn forget_receiver(&self) -> (Inbox, Option<Waker>) {
+        self.tell(|state| {
+            state.handles -= 1;
+            state.receiver_lives = false;
+            state.counted = self.given.load(Relaxed);
+            state.inbox_weight = 0;
+            (mem::take(&mut state.inbox), state.take_receiving())
+        })
+    }
 }
 
 impl State {
-    fn push(&mut self, message: Outgoing) {
-        self.queue_weight += weight_out(&message);
-        self.queue.push_back(message);
-    }
-
     /// Gives a handle that waits for the first time its number.
     const fn name(&mut self, id: &mut u32) {
         if *id == 0 {

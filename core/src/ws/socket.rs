@@ -12,6 +12,7 @@ use futures_sink::Sink;
 
 use super::{
     error::Error,
+    inbox::Inbox,
     protocol::{CloseCode, CloseFrame, Message, Outgoing, Text},
     shared::Shared,
     source::FrameSource,
@@ -47,6 +48,8 @@ pub struct WebSocket {
 #[derive(Debug)]
 pub struct Receiver {
     shared: Arc<Shared>,
+    /// Taken from `shared` and not yet given.
+    batch: Inbox,
     /// The stream has given its last item.
     terminated: bool,
 }
@@ -135,7 +138,7 @@ impl WebSocket {
     // It never waits; it is async so that it reads as `send` does.
     #[expect(clippy::unused_async)]
     pub async fn close(&mut self, code: CloseCode, reason: impl Into<Text>) -> Result<(), Error> {
-        self.sender.close_with(CloseFrame::new(code, reason))
+        self.sender.shared.close(CloseFrame::new(code, reason))
     }
 
     /// Waits until the socket is closed: shaken hands on, or broken.
@@ -179,6 +182,7 @@ impl Receiver {
         shared.lock().handles += 1;
         Self {
             shared,
+            batch: Inbox::default(),
             terminated: false,
         }
     }
@@ -193,10 +197,11 @@ impl Receiver {
         poll_fn(|cx| self.poll_recv(cx))
     }
 
+    #[inline]
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
         // A handler that always finds a message must let others run too.
         let budget = ready!(tokio::task::coop::poll_proceed(cx));
-        let polled = self.shared.poll_receive(cx);
+        let polled = self.shared.poll_receive(&mut self.batch, cx);
         if polled.is_ready() {
             budget.made_progress();
         }
@@ -252,7 +257,7 @@ impl Sender {
     // It never waits; it is async so that it reads as `send` does.
     #[expect(clippy::unused_async)]
     pub async fn close(&mut self, code: CloseCode, reason: impl Into<Text>) -> Result<(), Error> {
-        self.close_with(CloseFrame::new(code, reason))
+        self.shared.close(CloseFrame::new(code, reason))
     }
 
     /// See [`WebSocket::closed`].
@@ -278,6 +283,7 @@ impl Sender {
         self.shared.tell(|state| state.attached.push(source));
     }
 
+    #[inline]
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -289,19 +295,6 @@ impl Sender {
             budget.made_progress();
         }
         polled
-    }
-
-    fn close_with(&self, frame: CloseFrame) -> Result<(), Error> {
-        let (result, _dropped_unlocked) = self.shared.tell(|state| match &state.send_end {
-            Some(end) => (Err(end.clone()), Some(frame)),
-            None => {
-                // From here on `send` fails: what was accepted goes out first.
-                state.send_end = Some(Error::closed(Some(&frame)));
-                state.close = Some(frame);
-                (Ok(()), None)
-            }
-        });
-        result
     }
 }
 
@@ -320,12 +313,7 @@ impl Drop for Sender {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        let unread = self.shared.tell(|state| {
-            state.handles -= 1;
-            state.receiver_lives = false;
-            state.inbox_weight = 0;
-            (std::mem::take(&mut state.inbox), state.take_receiving())
-        });
+        let unread = self.shared.forget_receiver();
         drop(unread);
     }
 }
@@ -415,7 +403,9 @@ impl Sink<Message> for Sender {
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // Closed already is closed.
-        let _ = self.close_with(CloseFrame::new(CloseCode::NORMAL, Text::default()));
+        let _ = self
+            .shared
+            .close(CloseFrame::new(CloseCode::NORMAL, Text::default()));
         Poll::Ready(Ok(()))
     }
 }

@@ -201,8 +201,7 @@ impl<T: Transport> Engine<T> {
         let frame = CloseFrame::new(code, Text::default());
         self.end_handles(&Error::closed(Some(&frame)));
         let mut state = self.shared.lock();
-        state.inbox_weight = 0;
-        let unread = mem::take(&mut state.inbox);
+        let unread = self.shared.discard_inbox(&mut state);
         drop(state);
         drop(unread);
         self.begin_closing(Wire::Close(frame));

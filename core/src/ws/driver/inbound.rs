@@ -139,16 +139,18 @@ impl<T: Transport> Engine<T> {
             room => room,
         };
         let mut taken = 0;
-        let batch = &mut scratch.batch;
-        let end = self.connection.receive_each(&mut input, &mut out, |message| {
-            taken += weight(&message);
-            batch.push_back(message);
-            if taken < room {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        });
+        let batch = scratch.batch.queue();
+        let end = self
+            .connection
+            .receive_each(&mut input, &mut out, |message| {
+                taken += weight(&message);
+                batch.push_back(message);
+                if taken < room {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            });
         let end = match end {
             Ok(Some(Event::Close(frame))) => Some(End::Close(frame)),
             Ok(None | Some(Event::Message(_))) => None,
@@ -169,7 +171,7 @@ impl<T: Transport> Engine<T> {
         let (taken, end) = match result {
             Ok(Some(Event::Message(message))) => {
                 let taken = weight(&message);
-                scratch.batch.push_back(message);
+                scratch.batch.queue().push_back(message);
                 (taken, None)
             }
             Ok(Some(Event::Close(frame))) => (0, Some(End::Close(frame))),
@@ -187,18 +189,10 @@ impl<T: Transport> Engine<T> {
             self.stats.counters().messages_in.fetch_add(count, Relaxed);
         }
         let mut state = self.shared.lock();
-        let overflows = self.connection.close_sent() && self.shared.is_full(&state);
-        let wanted = state.receiver_lives && state.receive_end.is_none() && !overflows;
-        if !wanted {
-            // Nobody takes it: it is thrown away, whole.
-        } else if state.inbox.is_empty() {
-            mem::swap(&mut state.inbox, &mut scratch.batch);
-            state.inbox_weight = taken;
-        } else {
-            state.inbox.append(&mut scratch.batch);
-            state.inbox_weight += taken;
-        }
-        self.inbox_full = self.shared.is_full(&state);
+        // While closing, what a full inbox has no room for is thrown away, whole.
+        let overflows = self.connection.close_sent();
+        let shared = &self.shared;
+        self.inbox_full = shared.fill_inbox(&mut state, &mut scratch.batch, taken, overflows);
         if let Some(end) = &end
             && state.receive_end.is_none()
         {

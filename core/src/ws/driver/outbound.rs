@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{CONTEXT_KEPT, Engine, WRITE_AHEAD, ending::Phase, scratch::Scratch};
 use crate::ws::{
     error::Error,
+    lent::{self, Displaced},
     protocol::Outbox,
     shared::{State, weight_out},
     source::Forwarded,
@@ -46,7 +47,8 @@ impl<T: Transport> Engine<T> {
         }
         self.queue_weight += mem::take(&mut state.queue_weight);
         // It counts against the bound from now on, also in this turn's next round.
-        state.unsent = self.queue_weight + self.out.as_ref().map_or(0, |out| out.len());
+        let unsent = self.queue_weight + self.out.as_ref().map_or(0, |out| out.len());
+        self.shared.count_unsent(&mut state, unsent);
         let close = state.close.take();
         let orphaned = state.handles == 0;
         let attached = mem::take(&mut state.attached);
@@ -66,6 +68,39 @@ impl<T: Transport> Engine<T> {
         }
         if self.queue.is_empty() && self.queue.capacity() > 0 {
             scratch.queue = mem::take(&mut self.queue);
+        }
+    }
+
+    /// Lends the handler the outbox, while what it says would go there anyway: the
+    /// plain frames of an open socket, with nothing queued in front of them.
+    pub(super) fn lend(&mut self, scratch: &mut Scratch) -> Option<Displaced> {
+        if !matches!(self.phase, Phase::Open)
+            || !self.queue.is_empty()
+            || !self.connection.sends_plain()
+        {
+            return None;
+        }
+        let out = Self::take_out(&mut self.out, scratch);
+        let limit = WRITE_AHEAD.min(self.shared.outbound_bound());
+        match lent::lend(&self.shared, out, limit) {
+            Ok(displaced) => Some(displaced),
+            Err(out) => {
+                Self::keep_out(&mut self.out, out, scratch);
+                None
+            }
+        }
+    }
+
+    /// Takes back what [`Self::lend`] lent.
+    pub(super) fn take_back(&mut self, displaced: Option<Displaced>, scratch: &mut Scratch) {
+        let Some(lent) = displaced.and_then(lent::take_back) else {
+            return;
+        };
+        Self::keep_out(&mut self.out, lent.out, scratch);
+        if lent.sent > 0 {
+            self.data_waits = true;
+            let counters = self.stats.counters();
+            counters.messages_out.fetch_add(lent.sent, Relaxed);
         }
     }
 
@@ -261,8 +296,8 @@ impl<T: Transport> Engine<T> {
             if state.queue.is_empty() && state.queue.capacity() > 0 {
                 scratch.queue = mem::take(&mut state.queue);
             }
-            if state.inbox.is_empty() && state.inbox.capacity() > 0 {
-                scratch.batch = mem::take(&mut state.inbox);
+            if let Some(memory) = state.inbox.take_memory() {
+                scratch.batch = memory;
             }
             let sleeps = quiet && !(handler && state.handler_woken);
             sleeps.then(|| state.park(waker))
@@ -277,12 +312,12 @@ impl<T: Transport> Engine<T> {
     ) -> bool {
         let unsent = self.queue_weight + self.out.as_ref().map_or(0, |out| out.len());
         let mut state = self.shared.lock();
-        state.unsent = unsent;
+        self.shared.count_unsent(&mut state, unsent);
         let buffered = unsent + state.queue_weight;
         let waiting = self.shared.take_waiting(&mut state);
         // What the handler took in this turn may have made room for reading: nobody is
         // woken for that, since nothing is registered while the inbox is full.
-        let resumes = self.awaits_room() && !self.shared.is_full(&state);
+        let resumes = self.awaits_room() && !self.shared.is_full(&mut state);
         let quiet = waiting.is_empty() && !state.changed && !resumes;
         let slept = sleep(&mut state, quiet);
         drop(state);

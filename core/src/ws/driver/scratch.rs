@@ -4,7 +4,10 @@ use std::{cell::Cell, collections::VecDeque};
 
 use bytes::BytesMut;
 
-use crate::ws::protocol::{Message, Outbox, Outgoing};
+use crate::ws::{
+    inbox::Inbox,
+    protocol::{Outbox, Outgoing},
+};
 
 /// One read takes at most so much. More ruined messages of 16 KiB and won
 /// nothing for larger ones, which are read into their own buffer anyway.
@@ -23,7 +26,7 @@ thread_local! {
 pub(crate) struct Scratch {
     pub(crate) read: BytesMut,
     /// Messages on their way to the inbox.
-    pub(crate) batch: VecDeque<Message>,
+    pub(crate) batch: Inbox,
     /// An empty queue that lends its memory.
     pub(crate) queue: VecDeque<Outgoing>,
     pub(crate) out: Option<Box<Outbox>>,
@@ -43,7 +46,7 @@ impl Scratch {
     pub(crate) fn give_back(mut self: Box<Self>) {
         self.read.clear();
         if self.batch.capacity() > KEPT_MESSAGES {
-            self.batch = VecDeque::new();
+            self.batch = Inbox::default();
         }
         if self.queue.capacity() > KEPT_MESSAGES {
             self.queue = VecDeque::new();

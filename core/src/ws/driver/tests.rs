@@ -4,5 +4,6 @@
 mod deflate;
 mod ends;
 mod idle;
+mod lent;
 mod peer;
 mod rules;

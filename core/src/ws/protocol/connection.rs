@@ -227,6 +227,11 @@ impl Connection {
         }
     }
 
+    /// Whether a message goes out in one frame, as it is.
+    pub(crate) const fn sends_plain(&self) -> bool {
+        self.masks.is_none() && self.deflater.is_none() && !self.close_sent
+    }
+
     /// Only a server's frames are the same for every peer (RFC 6455 §5.3).
     fn send_broadcast(&mut self, broadcast: &Broadcast, out: &mut Outbox) {
         let message = || broadcast.message();

@@ -139,6 +139,11 @@ impl Header {
         out.put_slice(&bytes[..end]);
     }
 
+    /// The first byte of a whole message's only frame.
+    pub(crate) const fn first_byte(opcode: Opcode) -> u8 {
+        0x80 | opcode.bits()
+    }
+
     /// The header's bytes, and how many they are.
     #[inline]
     pub(crate) fn encoded(&self) -> ([u8; Self::MAX_LEN], usize) {

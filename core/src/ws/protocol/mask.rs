@@ -6,21 +6,16 @@ use bytes::BytesMut;
 #[inline]
 pub(crate) fn apply(data: &mut [u8], key: [u8; 4], offset: usize) {
     let key = rotated(key, offset);
-    let word = u64::from_ne_bytes([
-        key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3],
-    ]);
-    // Blocks of four words: the compiler turns each into two vector operations.
-    let mut blocks = data.chunks_exact_mut(32);
-    for block in &mut blocks {
-        for eight in block.as_chunks_mut::<8>().0 {
-            *eight = (u64::from_ne_bytes(*eight) ^ word).to_ne_bytes();
-        }
-    }
-    let (words, tail) = blocks.into_remainder().as_chunks_mut::<8>();
+    let word = u64::from(key) << 32 | u64::from(key);
+    let (words, tail) = data.as_chunks_mut::<8>();
     for eight in words {
-        *eight = (u64::from_ne_bytes(*eight) ^ word).to_ne_bytes();
+        *eight = (u64::from_le_bytes(*eight) ^ word).to_le_bytes();
     }
-    for (byte, key) in tail.iter_mut().zip(key.iter().cycle()) {
+    let (half, tail) = tail.as_chunks_mut::<4>();
+    for four in half {
+        *four = (u32::from_le_bytes(*four) ^ key).to_le_bytes();
+    }
+    for (byte, key) in tail.iter_mut().zip(key.to_le_bytes()) {
         *byte ^= key;
     }
 }
@@ -32,14 +27,10 @@ pub(crate) fn append(source: &[u8], key: [u8; 4], offset: usize, target: &mut By
     apply(&mut target[start..], key, offset);
 }
 
-/// The key as it stands at `offset` of the payload.
-const fn rotated(key: [u8; 4], offset: usize) -> [u8; 4] {
-    [
-        key[offset & 3],
-        key[(offset + 1) & 3],
-        key[(offset + 2) & 3],
-        key[(offset + 3) & 3],
-    ]
+/// The key as it stands at `offset` of the payload, its first byte the lowest.
+const fn rotated(key: [u8; 4], offset: usize) -> u32 {
+    let turn = [0, 8, 16, 24][offset & 3];
+    u32::from_le_bytes(key).rotate_right(turn)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::{
     frame::{Header, Opcode},
     mask,
     message::Message,
+    outgoing::{Form, Outgoing},
 };
 
 /// Payloads up to this size are copied behind their header; a longer one is
@@ -59,6 +60,29 @@ impl Outbox {
     pub(crate) fn push_message(&mut self, message: Message, mask: Option<[u8; 4]>) {
         self.push_header(Opcode::of(&message), message.len(), mask, false);
         self.push_payload(message.into_bytes(), mask);
+    }
+
+    /// Appends in one bare frame what needs no compression.
+    #[inline]
+    pub(crate) fn push_plain(&mut self, outgoing: Outgoing) {
+        match outgoing.0 {
+            Form::Message(message) => self.push_bare(message),
+            Form::Uncompressed(message) => self.push_bare(*message),
+            Form::Broadcast(broadcast) => self.push_encoded(broadcast.frame()),
+        }
+    }
+
+    #[inline]
+    fn push_bare(&mut self, message: Message) {
+        let payload = message.as_bytes();
+        let Ok(len @ 0..=125) = u8::try_from(payload.len()) else {
+            return self.push_message(message, None);
+        };
+        let first = Header::first_byte(Opcode::of(&message));
+        self.small.reserve(2 + payload.len());
+        self.small.extend_from_slice(&[first, len]);
+        self.small.extend_from_slice(payload);
+        self.behind += 2 + payload.len();
     }
 
     /// Appends a message whose `payload` is compressed, in one frame.
@@ -188,7 +212,11 @@ impl Buf for Outbox {
             let small = count.min(*before);
             *before -= small;
             count -= small;
-            let large = if *before > 0 { 0 } else { count.min(bytes.len()) };
+            let large = if *before > 0 {
+                0
+            } else {
+                count.min(bytes.len())
+            };
             bytes.advance(large);
             count -= large;
             self.large_len -= large;

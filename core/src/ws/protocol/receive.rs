@@ -11,7 +11,7 @@ use super::{
     frame::{Header, MAX_CONTROL, Opcode},
     mask,
     message::{Message, Text},
-    utf8::Utf8,
+    utf8::{self, Utf8},
 };
 
 /// Which end of the connection this is.
@@ -164,32 +164,39 @@ impl Receiver {
             0x82 => false,
             _ => return Ok(None),
         };
-        let (len, key_at) = match (second & 0x7F, *input) {
-            (127, _) => return Ok(None),
-            (126, &[_, _, a, b, ..]) => (usize::from(u16::from_be_bytes([a, b])), 4),
-            (126, _) => return Ok(None),
-            (short, _) => (usize::from(short), 2),
+        let masked = matches!(self.role, Role::Server);
+        // Masked as it has to be; what is wrong is no length, and so not short.
+        let short = if masked { second ^ 0x80 } else { second };
+        let (len, after_len) = match (short, *input) {
+            (0..=125, [_, _, rest @ ..]) => (usize::from(short), rest),
+            (126, &[_, _, a, b, ref rest @ ..]) => {
+                let len = u16::from_be_bytes([a, b]);
+                // Not in the shortest form.
+                if len < 126 {
+                    return Ok(None);
+                }
+                (usize::from(len), rest)
+            }
+            _ => return Ok(None),
         };
-        let masked = second & 0x80 != 0;
-        let shortest = key_at == 2 || len > 125;
-        if !shortest || masked != matches!(self.role, Role::Server) || !self.allows_whole(len) {
+        if !self.allows_whole(len) {
             return Ok(None);
         }
-        let (key, at) = match input.get(key_at..key_at + 4) {
-            Some(&[a, b, c, d]) if masked => (Some([a, b, c, d]), key_at + 4),
-            None if masked => return Ok(None),
-            _ => (None, key_at),
+        let (key, after_key) = match after_len {
+            _ if !masked => (None, after_len),
+            &[a, b, c, d, ref rest @ ..] => (Some([a, b, c, d]), rest),
+            _ => return Ok(None),
         };
-        let Some(payload) = input.get(at..at + len) else {
+        let Some((payload, rest)) = after_key.split_at_checked(len) else {
             return Ok(None);
         };
-        let mut payload = payload.to_vec();
+        let mut payload: Box<[u8]> = payload.into();
         if let Some(key) = key {
             mask::apply(&mut payload, key, 0);
         }
-        *input = &input[at + len..];
+        *input = rest;
         if text {
-            simdutf8::basic::from_utf8(&payload).map_err(|_| ProtocolError::InvalidUtf8)?;
+            utf8::check_whole(&payload)?;
             return Ok(Some(Message::Text(Text::from_checked(payload.into()))));
         }
         Ok(Some(Message::Binary(payload.into())))
@@ -330,7 +337,7 @@ impl Receiver {
             let mut payload = payload.to_vec();
             mask::apply(&mut payload, mask, 0);
             let message = if header.opcode == Opcode::Text {
-                simdutf8::basic::from_utf8(&payload).map_err(|_| ProtocolError::InvalidUtf8)?;
+                utf8::check_whole(&payload)?;
                 Message::Text(Text::from_checked(payload.into()))
             } else {
                 Message::Binary(payload.into())

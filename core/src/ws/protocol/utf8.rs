@@ -2,6 +2,33 @@
 
 use super::error::ProtocolError;
 
+/// Shorter text than this is looked through for other than ASCII first: less work
+/// than the call of the check, which itself looks for ASCII in longer ones.
+const SHORT: usize = 128;
+
+/// Checks text that is there whole.
+#[inline]
+pub(crate) fn check_whole(text: &[u8]) -> Result<(), ProtocolError> {
+    if text.len() < SHORT && is_ascii(text) {
+        return Ok(());
+    }
+    match simdutf8::basic::from_utf8(text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(ProtocolError::InvalidUtf8),
+    }
+}
+
+/// As `[u8]::is_ascii`, with nothing to set up.
+#[inline]
+fn is_ascii(text: &[u8]) -> bool {
+    let (words, tail) = text.as_chunks::<8>();
+    let words = words
+        .iter()
+        .fold(0, |all, word| all | u64::from_ne_bytes(*word));
+    let tail = tail.iter().fold(0, |all, byte| all | byte);
+    words & 0x8080_8080_8080_8080 == 0 && tail & 0x80 == 0
+}
+
 /// Fails at the first byte that no UTF-8 text could have there, however the
 /// text is cut.
 #[derive(Debug, Default)]
@@ -90,6 +117,8 @@ mod tests {
         #[test]
         fn agrees_with_std_on_every_split(bytes in nearly_utf8()) {
             let expected = std::str::from_utf8(&bytes).is_ok();
+            prop_assert_eq!(check_whole(&bytes).is_ok(), expected);
+            prop_assert_eq!(is_ascii(&bytes), bytes.is_ascii());
             for at in 0..=bytes.len() {
                 let (left, right) = bytes.split_at(at);
                 prop_assert_eq!(check(&[left, right]), expected);
