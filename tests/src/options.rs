@@ -63,6 +63,10 @@ pub struct Options {
     #[arg(long)]
     deflate: bool,
 
+    /// Take its contexts over from message to message, where the client does
+    #[arg(long, requires = "deflate")]
+    deflate_takeover: bool,
+
     /// The largest message, in bytes or with `KiB`, `MiB`
     #[arg(long, value_name = "N", default_value = "64MiB", value_parser = size)]
     pub max_message_size: usize,
@@ -234,9 +238,14 @@ impl Options {
             .write_timeout(self.write_timeout())
             .idle_timeout(unless_zero(self.idle_timeout_ms))
             .origins(origins)
-            .deflate(self.deflate.then(Deflate::new))
+            .deflate(self.deflate())
             .stats(stats.clone())
             .drain(drain.clone())
+    }
+
+    fn deflate(&self) -> Option<Deflate> {
+        let deflate = Deflate::new().context_takeover(self.deflate_takeover);
+        self.deflate.then_some(deflate)
     }
 
     /// The hub behind the topics.
@@ -423,6 +432,11 @@ mod tests {
         let options = parse(&["--deflate"]).unwrap();
         let ws = options.ws(&Stats::new(), &options.drain());
         assert_eq!(ws.deflate_settings(), Some(&Deflate::new()));
+        let options = parse(&["--deflate", "--deflate-takeover"]).unwrap();
+        let ws = options.ws(&Stats::new(), &options.drain());
+        let keeps = Deflate::new().context_takeover(true);
+        assert_eq!(ws.deflate_settings(), Some(&keeps));
+        assert!(parse(&["--deflate-takeover"]).is_err());
     }
 
     #[test]

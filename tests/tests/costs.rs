@@ -19,6 +19,10 @@ use serde::Deserialize;
 const TEXT: u64 = 1_670;
 const BINARY: u64 = 1_600;
 
+/// What a compressed broadcast of 1 KiB to 1,000 sockets may cost, in percent of a
+/// plain one: it is compressed once.
+const COMPRESSED_PERCENT: u64 = 130;
+
 /// Bytes of an idle connection's share of the resident memory; measured and 15 %.
 const IDLE_AXUM: usize = 2_500;
 const IDLE_ACTIX: usize = 14_800;
@@ -43,6 +47,23 @@ fn an_echoed_message_costs_so_many_instructions() {
         // A program that does not echo would pass every upper bound.
         assert!(each > 100, "{kind}: {each} instructions");
     }
+}
+
+#[test]
+fn a_compressed_broadcast_costs_little_more_than_a_plain_one() {
+    let program = example("fanout_cost");
+    let [plain, compressed] = ["plain", "compressed"].map(|kind| {
+        let (few, many) = (4, 20);
+        let difference = instructions(&program, many, kind) - instructions(&program, few, kind);
+        let each = difference / (many - few) / 1000;
+        println!("{kind}: {each} instructions a delivery");
+        // The program itself fails where one is not delivered, or not compressed.
+        assert!(each > 100, "{kind}: {each} instructions");
+        each
+    });
+    let percent = compressed * 100 / plain;
+    println!("compressed: {percent} % of plain");
+    assert!(percent <= COMPRESSED_PERCENT, "{percent} %");
 }
 
 #[test]

@@ -54,8 +54,11 @@ enum Command {
         /// Runs all 517 cases, with the testbeds' `--deflate`, in place of the 247 fast ones.
         #[arg(long)]
         all: bool,
+        /// Runs 385 of them: without the longest of those that compress.
+        #[arg(long, conflicts_with = "all")]
+        most: bool,
         /// Runs the cases that match these patterns, as `9.*` or `7.1.3`.
-        #[arg(long, num_args = 1.., value_name = "PATTERN", conflicts_with = "all")]
+        #[arg(long, num_args = 1.., value_name = "PATTERN", conflicts_with_all = ["all", "most"])]
         cases: Vec<String>,
         /// The testbed that is tested.
         #[arg(long, value_enum, default_value_t = Server::Both)]
@@ -79,11 +82,17 @@ fn run(command: Command) -> Result<Report, Failure> {
         Command::Test { quick, only } => {
             (Selection::Fast, Server::Both, chosen_steps(quick, &only))
         }
-        Command::Autobahn { all, cases, server } => {
-            let selection = match (all, cases.is_empty()) {
+        Command::Autobahn {
+            all,
+            most,
+            cases,
+            server,
+        } => {
+            let selection = match (all, most) {
                 (true, _) => Selection::All,
-                (false, true) => Selection::Fast,
-                (false, false) => Selection::Only(cases),
+                (_, true) => Selection::Most,
+                _ if cases.is_empty() => Selection::Fast,
+                _ => Selection::Only(cases),
             };
             (selection, server, steps::with_needs(&[StepName::Autobahn]))
         }
