@@ -361,7 +361,7 @@ fn test(context: &Context, log: &Log, one_thread: Option<&[String]>) -> Result<O
                 "--config-file",
                 "xtask/nextest.toml",
             ])
-            .args(["--status-level", "slow", "--final-status-level", "fail"])
+            .args(["--status-level", "slow", "--final-status-level", "flaky"])
             .args(["--binaries-metadata".as_ref(), binaries.as_path()])
             .args(["--cargo-metadata".as_ref(), metadata.as_path()]);
         suites.iter().fold(job, |job, suite| {
@@ -385,7 +385,22 @@ fn test(context: &Context, log: &Log, one_thread: Option<&[String]>) -> Result<O
     if one_thread.is_some() {
         job = job.env("TOWPATH_TESTBED_THREADS", "1");
     }
-    Ok(counted(&log.run(&job.folder(&context.project.root))?))
+    let ended = log.run(&job.folder(&context.project.root))?;
+    let mut outcome = counted(&ended);
+    outcome.notes = flaky(&ended.output);
+    Ok(outcome)
+}
+
+/// The tests that passed only when nextest tried them again, each once.
+fn flaky(output: &str) -> Vec<String> {
+    let mut lines: Vec<_> = output
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("FLAKY "))
+        .map(str::to_owned)
+        .collect();
+    lines.dedup();
+    lines
 }
 
 fn has_nextest(log: &Log) -> Result<bool, Failure> {
@@ -445,6 +460,18 @@ mod tests {
                 "{other} is left out, and is not there"
             );
         }
+    }
+
+    #[test]
+    fn what_passed_only_the_second_time_is_told() {
+        let output = "\
+     Summary [   0.2s] 2 tests run: 2 passed (1 flaky), 0 skipped
+   FLAKY 2/2 [   0.004s] towpath-tests::topics a_gap_is_told::axum
+   FLAKY 2/2 [   0.004s] towpath-tests::topics a_gap_is_told::axum
+";
+        let told = flaky(output);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].ends_with("towpath-tests::topics a_gap_is_told::axum"));
     }
 
     #[test]
