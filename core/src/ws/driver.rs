@@ -20,7 +20,10 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
-use self::{ending::Phase, scratch::Scratch};
+use self::{
+    ending::{Behind, Phase},
+    scratch::Scratch,
+};
 use super::{
     error::{Error, HandlerError},
     heartbeat::Heartbeat,
@@ -119,6 +122,8 @@ struct Engine<T> {
     may_say_close: bool,
     /// The peer sends no more: nothing to linger for.
     peer_ended: bool,
+    /// What is behind its close frame, where nothing should be.
+    behind_close: Behind,
     /// No room in the inbox when it was last filled.
     inbox_full: bool,
     heartbeat: Option<Heartbeat>,
@@ -201,6 +206,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             receives_elsewhere: false,
             may_say_close: false,
             peer_ended: false,
+            behind_close: Behind::Unknown,
             inbox_full: false,
             heartbeat: settings
                 .heartbeat_interval()

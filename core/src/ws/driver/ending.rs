@@ -51,6 +51,17 @@ pub(super) struct Closing {
     overdue: bool,
 }
 
+/// What comes behind the peer's close frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// It was not looked for.
+    Unknown,
+    /// Nothing, as RFC 6455 §5.5.1 has it.
+    Nothing,
+    /// More, and who knows how much.
+    More,
+}
+
 /// What goes out behind what was accepted.
 #[derive(Debug)]
 enum Wire {

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 
 use super::{
     Engine,
-    ending::Phase,
+    ending::{Behind, Phase},
     scratch::{READ_SIZE, Scratch},
 };
 use crate::ws::{
@@ -59,6 +59,13 @@ impl<T: Transport> Engine<T> {
                 (transport.poll_receive(cx, buffer, READ_SIZE), false)
             }
         };
+        if self.connection.close_received() {
+            self.behind_close = match polled.0 {
+                Poll::Ready(Ok(Received::Filled(_) | Received::Chunk(_))) => Behind::More,
+                _ if self.behind_close == Behind::Unknown => Behind::Nothing,
+                _ => self.behind_close,
+            };
+        }
         match polled {
             (Poll::Pending, _) => 0,
             (Poll::Ready(Err(error)), _) => {
@@ -152,7 +159,12 @@ impl<T: Transport> Engine<T> {
                 }
             });
         let end = match end {
-            Ok(Some(Event::Close(frame))) => Some(End::Close(frame)),
+            Ok(Some(Event::Close(frame))) => {
+                if !input.is_empty() {
+                    self.behind_close = Behind::More;
+                }
+                Some(End::Close(frame))
+            }
             Ok(None | Some(Event::Message(_))) => None,
             Err(breach) => Some(End::Breach(breach)),
         };

@@ -8,7 +8,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{CONTEXT_KEPT, Engine, WRITE_AHEAD, ending::Phase, scratch::Scratch};
+use super::{
+    CONTEXT_KEPT, Engine, WRITE_AHEAD,
+    ending::{Behind, Phase},
+    scratch::Scratch,
+};
 use crate::ws::{
     error::Error,
     lent::{self, Displaced},
@@ -266,7 +270,16 @@ impl<T: Transport> Engine<T> {
         let Some(transport) = &mut self.transport else {
             return;
         };
-        let expects_more = !self.peer_ended && !self.connection.close_received();
+        let expects_more = match self.behind_close {
+            _ if self.peer_ended => false,
+            Behind::Unknown if self.connection.close_received() => {
+                // The next round looks.
+                self.shared.lock().changed = true;
+                return;
+            }
+            Behind::Unknown | Behind::More => true,
+            Behind::Nothing => false,
+        };
         if expects_more && transport.poll_quiet(cx).is_pending() {
             return;
         }

@@ -30,3 +30,6 @@ pub use message::{Message, Text};
 pub use outbox::Outbox;
 pub use outgoing::Outgoing;
 pub use receive::{Limits, Role};
+
+#[cfg(test)]
+mod violations;
