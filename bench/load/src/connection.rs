@@ -1,0 +1,297 @@
+//! A connection, and the loop over all of them.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    Failure, Target,
+    handshake::{Handshake, head_end},
+    incoming::{Incoming, Verified},
+    poll::{Poll, Ready},
+    ring::Ring,
+};
+
+/// What one read takes at most.
+const READ: usize = 256 * 1024;
+/// The largest head of an answer.
+const HEAD: usize = 16 * 1024;
+/// How long anything may take before the run is given up.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// So many connections have one source address: a client has some 28,000 ports for each.
+const OF_ONE_ADDRESS: usize = 10_000;
+
+/// A client's end.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    pub(crate) incoming: Incoming,
+    /// Messages that may be sent and are not.
+    to_send: u64,
+    /// Messages whose last byte is sent.
+    sent: u64,
+    /// Bytes of the next one that are sent already.
+    offset: usize,
+    replies: Vec<u8>,
+    awaits_room: bool,
+}
+
+/// Connects; `number` counts the connections of the run.
+pub(crate) fn connect(address: SocketAddr, number: usize) -> Result<TcpStream, Failure> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    let [.., high, low] = (number / OF_ONE_ADDRESS).to_be_bytes();
+    if address.ip() == Ipv4Addr::LOCALHOST && (high, low) != (0, 0) {
+        let from = SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 0));
+        socket.bind(&from.into())?;
+    }
+    socket
+        .connect(&address.into())
+        .map_err(|error| format!("connection {number}: {error}"))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    Ok(socket.into())
+}
+
+impl Connection {
+    /// A connection without a protocol.
+    pub(crate) fn raw(target: &Target, number: usize) -> Result<Self, Failure> {
+        let stream = connect(target.addr, number)?;
+        stream.set_nonblocking(true)?;
+        Ok(Self::new(stream, Incoming::raw()))
+    }
+
+    /// Connects and upgrades.
+    pub(crate) fn upgraded(
+        target: &Target,
+        handshake: &Handshake,
+        number: usize,
+    ) -> Result<Self, Failure> {
+        let mut stream = connect(target.addr, number)?;
+        stream.write_all(&handshake.request)?;
+        let mut head = Vec::new();
+        let end = loop {
+            let mut part = [0; 2048];
+            let read = stream
+                .read(&mut part)
+                .map_err(|error| format!("connection {number}, upgrading: {error}"))?;
+            head.extend_from_slice(&part[..read]);
+            if let Some(end) = head_end(&head) {
+                break end;
+            }
+            if read == 0 || head.len() > HEAD {
+                return Err(format!("connection {number} was not upgraded").into());
+            }
+        };
+        handshake.check(&head[..end])?;
+        if end != head.len() {
+            return Err("the server speaks first".into());
+        }
+        stream.set_nonblocking(true)?;
+        Ok(Self::new(stream, Incoming::frames(target.compress)))
+    }
+
+    fn new(stream: TcpStream, incoming: Incoming) -> Self {
+        Self {
+            stream,
+            incoming,
+            to_send: 0,
+            sent: 0,
+            offset: 0,
+            replies: Vec::new(),
+            awaits_room: false,
+        }
+    }
+
+    /// Lets so many more messages be sent.
+    pub(crate) fn allow(&mut self, messages: u64) {
+        self.to_send += messages;
+    }
+
+    /// Sends no more than what is begun.
+    pub(crate) fn stop(&mut self) {
+        self.to_send = u64::from(self.offset > 0);
+    }
+
+    /// Messages that are sent, or will be, and have not come back.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.sent + self.to_send - self.incoming.number()
+    }
+
+    /// Writes what may be written.
+    fn flush(&mut self, ring: &Ring) -> Result<(), Failure> {
+        self.awaits_room = false;
+        loop {
+            // Never within a message.
+            if self.offset == 0 && !self.replies.is_empty() {
+                let Some(written) = self.write_replies()? else {
+                    return Ok(());
+                };
+                self.replies.drain(..written);
+                continue;
+            }
+            if self.to_send == 0 {
+                return Ok(());
+            }
+            let (bytes, _) = ring.frames(self.sent, self.to_send);
+            let rest = &bytes[self.offset..];
+            let written = match self.stream.write(rest) {
+                Ok(written) => written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.awaits_room = true;
+                    return Ok(());
+                }
+                Err(error) => return Err(format!("writing: {error}").into()),
+            };
+            self.offset += written;
+            while self.to_send > 0 {
+                let size = ring.frames(self.sent, 1).0.len();
+                if self.offset < size {
+                    break;
+                }
+                self.offset -= size;
+                self.sent += 1;
+                self.to_send -= 1;
+            }
+        }
+    }
+
+    fn write_replies(&mut self) -> Result<Option<usize>, Failure> {
+        match self.stream.write(&self.replies) {
+            Ok(written) => Ok(Some(written)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.awaits_room = true;
+                Ok(None)
+            }
+            Err(error) => Err(format!("writing: {error}").into()),
+        }
+    }
+
+    /// One read, and the checks of what it brought.
+    fn read(
+        &mut self,
+        buffer: &mut [u8],
+        ring: &Ring,
+        verified: &mut Verified,
+    ) -> Result<(), Failure> {
+        let read = match self.stream.read(buffer) {
+            Ok(0) => return Err("the server has ended a connection".into()),
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(format!("reading: {error}").into()),
+        };
+        self.incoming
+            .feed(&buffer[..read], ring, verified, &mut self.replies)?;
+        if self.incoming.is_closed() {
+            return Err("the server has closed a socket".into());
+        }
+        if self.incoming.number() > self.sent + u64::from(self.offset > 0) && !self.listens() {
+            return Err("more came back than was sent".into());
+        }
+        Ok(())
+    }
+
+    /// Whether it only hears what others say.
+    fn listens(&self) -> bool {
+        self.sent == 0 && self.to_send == 0
+    }
+}
+
+/// Many connections and what they say.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) ring: Ring,
+    poll: Poll,
+    ready: Vec<Ready>,
+    buffer: Vec<u8>,
+    verified: Verified,
+    /// Messages that came, over all connections.
+    pub(crate) received: u64,
+}
+
+impl Pool {
+    pub(crate) fn new(ring: Ring) -> Result<Self, Failure> {
+        Ok(Self {
+            connections: Vec::new(),
+            ring,
+            poll: Poll::new()?,
+            ready: Vec::new(),
+            buffer: vec![0; READ],
+            verified: Verified::default(),
+            received: 0,
+        })
+    }
+
+    pub(crate) fn add(&mut self, connection: Connection) -> Result<(), Failure> {
+        self.poll.add(&connection.stream, self.connections.len())?;
+        self.connections.push(connection);
+        Ok(())
+    }
+
+    /// Adds connections that are upgraded, or raw ones.
+    pub(crate) fn connect(
+        &mut self,
+        target: &Target,
+        raw: bool,
+        count: usize,
+    ) -> Result<(), Failure> {
+        let handshake = Handshake::new(target);
+        for _ in 0..count {
+            let number = self.connections.len();
+            self.add(if raw {
+                Connection::raw(target, number)?
+            } else {
+                Connection::upgraded(target, &handshake, number)?
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Waits and does what can be done. `heard` gets a connection, its index and how many messages it has heard.
+    pub(crate) fn turn(
+        &mut self,
+        patience: Duration,
+        mut heard: impl FnMut(usize, &mut Connection, u64) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.poll.wait(patience, &mut ready)?;
+        for Ready {
+            index,
+            readable,
+            writable,
+        } in &ready
+        {
+            let connection = &mut self.connections[*index];
+            if *readable {
+                let before = connection.incoming.number();
+                connection.read(&mut self.buffer, &self.ring, &mut self.verified)?;
+                let messages = connection.incoming.number() - before;
+                if messages > 0 {
+                    self.received += messages;
+                    heard(*index, connection, messages)?;
+                }
+            }
+            if *writable || !connection.awaits_room {
+                self.flush(*index)?;
+            }
+        }
+        self.ready = ready;
+        Ok(())
+    }
+
+    /// Writes what a connection may write.
+    pub(crate) fn flush(&mut self, index: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[index];
+        let awaited = connection.awaits_room;
+        connection.flush(&self.ring)?;
+        if connection.awaits_room != awaited {
+            self.poll
+                .set_writing(&connection.stream, index, connection.awaits_room)?;
+        }
+        Ok(())
+    }
+}
