@@ -8,6 +8,7 @@
 )]
 
 mod autobahn;
+mod bench;
 mod each;
 mod failure;
 mod peers;
@@ -64,11 +65,14 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Server::Both)]
         server: Server,
     },
+    /// Measures towpath beside its peers: see docs/benchmark.md.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(report) => report.print_end(),
+        Ok(Some(report)) => report.print_end(),
+        Ok(None) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
             ExitCode::FAILURE
@@ -76,7 +80,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<Report, Failure> {
+fn run(command: Command) -> Result<Option<Report>, Failure> {
     let project = Project::locate()?;
     let (selection, servers, steps) = match command {
         Command::Test { quick, only } => {
@@ -96,8 +100,12 @@ fn run(command: Command) -> Result<Report, Failure> {
             };
             (selection, server, steps::with_needs(&[StepName::Autobahn]))
         }
+        Command::Bench(options) => {
+            bench::run(&project, &options)?;
+            return Ok(None);
+        }
     };
-    schedule::run(&Context::new(project, selection, servers), &steps)
+    schedule::run(&Context::new(project, selection, servers), &steps).map(Some)
 }
 
 fn chosen_steps(quick: bool, only: &[StepName]) -> Vec<StepName> {

@@ -250,12 +250,17 @@ pub(crate) struct RunningServer {
 impl RunningServer {
     /// Starts it on a free port and waits until it says that it listens. What it logs goes to `log`.
     pub(crate) fn start(program: &Path, args: &[&str], log: &Log) -> Result<Self, Failure> {
-        let name = program.display().to_string();
+        let mut words = vec![program.into(), "--addr".into(), "127.0.0.1:0".into()];
+        words.extend(args.iter().map(OsString::from));
+        Self::start_words(&words, log)
+    }
+
+    /// Starts a command line that says where it listens, and waits until it does.
+    pub(crate) fn start_words(words: &[OsString], log: &Log) -> Result<Self, Failure> {
+        let name = words.join(" ".as_ref()).to_string_lossy().into_owned();
         let fails = |error| Failure::new(format!("{name}: {error}"));
         let mut child = tethered("KILL")
-            .arg(program)
-            .args(["--addr", "127.0.0.1:0"])
-            .args(args)
+            .args(words)
             .stdout(Stdio::piped())
             .stderr(log.file.try_clone().map_err(fails)?)
             .spawn()
@@ -285,6 +290,11 @@ impl RunningServer {
             ))
         })?;
         Ok(server)
+    }
+
+    /// Its process: what starts it replaces itself by it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Host and port.

@@ -74,6 +74,11 @@ impl Project {
             .filter(|package| package.publish.is_none())
     }
 
+    /// Cargo's target folder.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// What later runs use again: virtual environments and the like.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")

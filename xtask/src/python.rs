@@ -54,13 +54,13 @@ pub(crate) fn autobahn(project: &Project, log: &Log) -> Result<PathBuf, Failure>
     Ok(wstest)
 }
 
-fn make_environment(folder: &Path, log: &Log) -> Result<(), Failure> {
+pub(crate) fn make_environment(folder: &Path, log: &Log) -> Result<(), Failure> {
     let make = Job::new("python3").args(["-m", "venv"]).args([folder]);
     log.run(&make)?.success()?;
     Ok(())
 }
 
-fn install(environment: &Path, what: &[&Path], log: &Log) -> Result<(), Failure> {
+pub(crate) fn install(environment: &Path, what: &[&Path], log: &Log) -> Result<(), Failure> {
     let pip = Job::new(environment.join("bin/python"))
         .args([
             "-m",

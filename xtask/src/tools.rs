@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    bench::install as bench,
     failure::Failure,
     process::{Job, Log},
     project::{Project, make_empty_folder},
@@ -22,6 +23,8 @@ pub(crate) struct Tools {
     autobahn: OnceLock<Result<PathBuf, Failure>>,
     browser: OnceLock<Result<(), Failure>>,
     clients: OnceLock<Result<Clients, Failure>>,
+    bench_node: OnceLock<Result<PathBuf, Failure>>,
+    bench_uws: OnceLock<Result<PathBuf, Failure>>,
     /// apt has a lock, and answers whoever comes second with an error.
     apt: Mutex<()>,
 }
@@ -71,6 +74,27 @@ impl Tools {
         self.apt_when_missing(has_venv, "python3-venv", log)?;
         let python = python::clients(project, log)?;
         Ok(Clients { python })
+    }
+
+    /// The folder in which Bun, npm's `ws` and the benchmark's servers for them are.
+    pub(crate) fn bench_node(&self, project: &Project) -> Result<PathBuf, Failure> {
+        let prepare = || {
+            let log = setup_log(project, "bench-node")?;
+            bench::node(project, &log).map_err(|failure| explain(&failure, &log))
+        };
+        self.bench_node.get_or_init(prepare).clone()
+    }
+
+    /// The benchmark's server over uWebSockets.
+    pub(crate) fn bench_uws(&self, project: &Project) -> Result<PathBuf, Failure> {
+        let prepare = || {
+            let log = setup_log(project, "bench-uws")?;
+            let has_libuv = runs(&log, "sh", &["-c", "ldconfig -p | grep -q libuv.so.1"])?;
+            self.apt_when_missing(has_libuv, "libuv1", &log)
+                .and_then(|()| bench::uws(project, &log))
+                .map_err(|failure| explain(&failure, &log))
+        };
+        self.bench_uws.get_or_init(prepare).clone()
     }
 
     fn apt_when_missing(&self, present: bool, package: &str, log: &Log) -> Result<(), Failure> {
