@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use towpath::{
     Drain, Stats,
     backpressure::{Admission, Limits},
-    hub::{Hub, HubBuilder},
+    hub::{Hub, HubBuilder, Overflow},
     sse::KeepAlive,
     ws::{AllowedOrigin, Deflate, OriginPolicy, WsConfig},
 };
@@ -93,7 +93,7 @@ pub struct Options {
 
     /// What happens past that
     #[arg(long, value_name = "P", default_value = "disconnect", value_parser = overflow)]
-    overflow: String,
+    overflow: Overflow,
 
     /// Bytes over all connections together, in bytes or with `KiB`, `MiB`
     #[arg(long, value_name = "N", value_parser = size)]
@@ -182,10 +182,6 @@ impl Options {
             let option = format!("--broker {}", one_line(&self.broker));
             return Err(OptionsError::Unsupported(option));
         }
-        if self.overflow != "disconnect" {
-            let option = format!("--overflow {}", self.overflow);
-            return Err(OptionsError::Unsupported(option));
-        }
         match self.queue {
             Some(queue) if queue > self.history => Err(OptionsError::Malformed(format!(
                 "--queue {queue} is more than --history {}",
@@ -255,6 +251,7 @@ impl Options {
     pub fn hub(&self, stats: &Stats, drain: &Drain) -> Result<Hub, towpath::hub::ConfigError> {
         let hub = Hub::builder()
             .history(self.history)
+            .overflow(self.overflow)
             .stats(stats.clone())
             .drain(drain.clone());
         match self.queue {
@@ -380,11 +377,15 @@ fn broker(text: &str) -> Result<String, &'static str> {
     Err("memory:, redis://HOST:PORT or nats://HOST:PORT is expected")
 }
 
-fn overflow(text: &str) -> Result<String, &'static str> {
-    match text {
-        "block" | "drop-oldest" | "drop-newest" | "conflate" | "disconnect" => Ok(text.to_owned()),
-        _ => Err("block, drop-oldest, drop-newest, conflate or disconnect is expected"),
-    }
+fn overflow(text: &str) -> Result<Overflow, &'static str> {
+    Ok(match text {
+        "block" => Overflow::Block,
+        "drop-oldest" => Overflow::DropOldest,
+        "drop-newest" => Overflow::DropNewest,
+        "conflate" => Overflow::Conflate,
+        "disconnect" => Overflow::Disconnect,
+        _ => return Err("block, drop-oldest, drop-newest, conflate or disconnect is expected"),
+    })
 }
 
 #[cfg(test)]

@@ -65,10 +65,6 @@ const UNSUPPORTED: &[(&[&str], &str)] = &[
     (&["--tls", "cert.pem", "key.pem"], "--tls"),
     (&["--broker", "redis://127.0.0.1:6379"], "--broker"),
     (&["--broker", "nats://127.0.0.1:4222"], "--broker"),
-    (&["--overflow", "block"], "--overflow"),
-    (&["--overflow", "drop-oldest"], "--overflow"),
-    (&["--overflow", "drop-newest"], "--overflow"),
-    (&["--overflow", "conflate"], "--overflow"),
     (&["--buffer-budget", "64MiB"], "--buffer-budget"),
 ];
 
@@ -119,7 +115,7 @@ on_both! {
             "--max-connections=10",
             "--max-per-user=5",
             "--queue=10",
-            "--overflow=disconnect",
+            "--overflow=conflate",
             "--handshake-timeout-ms=1000",
             "--heartbeat-ms=0",
             "--keep-alive-ms=0",

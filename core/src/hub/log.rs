@@ -11,6 +11,7 @@ use std::{
 use super::{
     EventId, Retention,
     cursor::{Extent, Gap, Start},
+    ledger::Ledger,
     waiters::{Due, Waiters},
 };
 use crate::encoded::{Draft, Encoded};
@@ -39,6 +40,9 @@ struct State {
     first: u64,
     bytes: usize,
     waiters: Waiters,
+    /// While one of the readers conflates.
+    ledger: Option<Box<Ledger>>,
+    conflating: usize,
 }
 
 /// What [`Log::read`] came to.
@@ -50,6 +54,29 @@ pub(super) enum Read {
     Lost(u64),
     /// The cursor is at the head.
     Nothing,
+}
+
+/// What the retention counts of an event.
+fn kept_bytes(event: &Encoded) -> usize {
+    event.payload_len() + event.key().map_or(0, str::len)
+}
+
+/// What [`Log::conflate`] came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Conflated {
+    /// The cursor in front of what is left.
+    pub(super) cursor: u64,
+    /// How many events up to there the reader misses: nothing has replaced them.
+    pub(super) missed: u64,
+    /// How many events are left.
+    pub(super) left: u64,
+}
+
+impl State {
+    fn entry(&self, number: u64) -> Option<&Encoded> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.entries.get(index)
+    }
 }
 
 impl Log {
@@ -68,6 +95,8 @@ impl Log {
                 first: 1,
                 bytes: 0,
                 waiters: Waiters::default(),
+                ledger: None,
+                conflating: 0,
             }),
             on_idle: Box::new(on_idle),
         }
@@ -98,15 +127,21 @@ impl Log {
         let head = self.head.load(Ordering::Relaxed) + 1;
         let id = EventId::new(self.epoch, head);
         let event = draft.number(id);
-        state.bytes += event.payload_len();
+        state.bytes += kept_bytes(&event);
+        if let Some(ledger) = &mut state.ledger {
+            ledger.add(event.key());
+        }
         state.entries.push_back(event);
         let mut expired = Expired::default();
         while state.entries.len() > 1
             && (state.entries.len() > self.retention.events || state.bytes > self.retention.bytes)
         {
             if let Some(event) = state.entries.pop_front() {
-                state.bytes -= event.payload_len();
+                state.bytes -= kept_bytes(&event);
                 state.first += 1;
+                if let Some(ledger) = &mut state.ledger {
+                    ledger.expire();
+                }
                 expired.push(event);
             }
         }
@@ -130,10 +165,55 @@ impl Log {
         if cursor < before_oldest {
             return Read::Lost(before_oldest - cursor);
         }
-        let from = usize::try_from(cursor - (state.first - 1)).unwrap_or(usize::MAX);
-        let count = usize::try_from(end - cursor).unwrap_or(usize::MAX);
-        batch.fill(state.entries.iter().skip(from).take(count));
+        batch.fill((cursor + 1..=end).filter_map(|number| state.entry(number)));
         Read::Events
+    }
+
+    /// The number of the event in front of the oldest that is kept.
+    pub(super) fn before_oldest(&self) -> u64 {
+        self.lock().first - 1
+    }
+
+    /// What conflation leaves of the events behind `cursor` up to `until`: those that
+    /// nothing up to there has replaced, and the newest `most` of them. Adds the first
+    /// of these to an empty batch.
+    ///
+    /// What is no longer kept counts as replaced if anything up to the head has: by
+    /// what the reader gets then, if it gets all up to the head, which `to_head` says.
+    pub(super) fn conflate(
+        &self,
+        cursor: u64,
+        until: u64,
+        most: u64,
+        to_head: bool,
+        batch: &mut Batch,
+    ) -> Conflated {
+        let state = self.lock();
+        let from = cursor.max((state.first - 1).min(until));
+        let mut conflated = Conflated {
+            cursor: from,
+            missed: from - cursor,
+            left: 0,
+        };
+        let Some(ledger) = &state.ledger else {
+            conflated.left = until - from;
+            return conflated;
+        };
+        if to_head {
+            conflated.missed = ledger.lost(cursor, from);
+        }
+        for number in ledger.standing(from + 1..=until, until).rev() {
+            if conflated.left < most {
+                conflated.left += 1;
+            } else {
+                conflated.missed += ledger.standing(from + 1..=number, until).count() as u64;
+                conflated.cursor = number;
+                break;
+            }
+        }
+        let left = ledger.standing(conflated.cursor + 1..=until, until);
+        batch.fill(left.filter_map(|number| state.entry(number)));
+        conflated
     }
 
     /// Has the reader of `place` woken at event `at`. Returns whether it will be:
@@ -222,12 +302,17 @@ impl Expired {
 pub struct Reader {
     log: Arc<Log>,
     place: usize,
+    conflates: bool,
 }
 
 impl Reader {
     pub(super) fn new(log: Arc<Log>) -> Self {
         let place = log.lock().waiters.attach();
-        Self { log, place }
+        Self {
+            log,
+            place,
+            conflates: false,
+        }
     }
 
     pub(super) fn log(&self) -> &Log {
@@ -237,6 +322,23 @@ impl Reader {
     /// As [`Log::wait`].
     pub(super) fn wait(&self, at: u64, waker: &Waker) -> bool {
         self.log.wait(self.place, at, waker)
+    }
+
+    /// Has the log know what replaces what. To be called before [`begin`](Self::begin),
+    /// so that it knows it of all that the reader may miss.
+    pub(super) fn conflate(&mut self) {
+        if std::mem::replace(&mut self.conflates, true) {
+            return;
+        }
+        let mut state = self.log.lock();
+        state.conflating += 1;
+        if state.ledger.is_none() {
+            let mut ledger = Ledger::new(state.first, self.log.retention.events);
+            for event in &state.entries {
+                ledger.add(event.key());
+            }
+            state.ledger = Some(Box::new(ledger));
+        }
     }
 
     /// Where to begin: the cursor, the head of the same moment, and the gap to
@@ -257,12 +359,17 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let (waker, idle) = {
+        let (waker, ledger, idle) = {
             let mut state = self.log.lock();
             let waker = state.waiters.detach(self.place);
-            (waker, state.waiters.readers() == 0)
+            state.conflating -= usize::from(self.conflates);
+            let ledger = match state.conflating {
+                0 => state.ledger.take(),
+                _ => None,
+            };
+            (waker, ledger, state.waiters.readers() == 0)
         };
-        drop(waker);
+        drop((waker, ledger));
         if idle {
             (self.log.on_idle)();
         }
@@ -279,11 +386,25 @@ pub(super) struct Batch {
 impl Batch {
     /// Enough that the lock does not show, small enough to lie in the reader.
     const SIZE: usize = 8;
+    /// Once the events have so many bytes no more are taken: a reader who then stalls
+    /// keeps them in memory, past the retention.
+    const BYTES: usize = 16 * 1024;
 
     fn fill<'a>(&mut self, events: impl Iterator<Item = &'a Encoded>) {
         self.next = 0;
+        let mut bytes = 0;
         for (slot, event) in self.events.iter_mut().zip(events) {
             *slot = Some(event.clone());
+            bytes += event.payload_len();
+            if bytes >= Self::BYTES {
+                break;
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        if self.events.iter().any(Option::is_some) {
+            *self = Self::default();
         }
     }
 
@@ -314,6 +435,17 @@ mod tests {
 
     fn append(log: &Log, payload: &str) -> EventId {
         log.append(Draft::new(&Publish::from(payload))).finish()
+    }
+
+    #[test]
+    fn a_key_counts_as_what_is_kept() {
+        let log = log();
+        for _ in 0..4 {
+            let publish = Publish::from("x").key("k".repeat(49));
+            log.append(Draft::new(&publish)).finish();
+        }
+        let state = log.lock();
+        assert_eq!((state.bytes, state.entries.len()), (100, 2));
     }
 
     #[derive(Default)]

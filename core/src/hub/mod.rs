@@ -25,8 +25,8 @@
 //!
 //! Memory is bounded: by the [history](HubBuilder::history) of each topic and by
 //! the number of topics. A subscriber costs no queue: it is a cursor into its
-//! topic's log. One that is too slow is disconnected, or told what it lost, by
-//! choice ([`Overflow`]); it never slows down who publishes, and nothing is
+//! topic's log. One that is too slow is disconnected, told what it lost, or given the
+//! newest event of each key, by choice ([`Overflow`]); it never slows down who publishes, and nothing is
 //! skipped in silence ([`Gap`]).
 
 mod broker;
@@ -36,6 +36,7 @@ mod deliver;
 #[cfg(feature = "json")]
 pub(crate) mod envelope;
 mod id;
+mod ledger;
 mod log;
 mod publish;
 #[cfg(feature = "json")]

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, fmt, future::Future};
 
 use super::{
-    BoxFuture, Hub, Publish, PublishError, Subscribe, SubscribeError, Subscription,
+    BoxFuture, Hub, Overflow, Publish, PublishError, Subscribe, SubscribeError, Subscription,
     deliver::Events,
     envelope::{self, Refusal, Request},
 };
@@ -64,6 +64,12 @@ impl ServeTopic {
     /// Begins behind what the client has seen.
     pub fn resume(mut self, last: &LastEventId) -> Self {
         self.subscribe = self.subscribe.resume(last.id(), last.newest());
+        self
+    }
+
+    /// What happens to a client that lags behind: see [`Subscribe::overflow`].
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.subscribe = self.subscribe.overflow(overflow);
         self
     }
 }

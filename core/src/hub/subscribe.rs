@@ -1,5 +1,6 @@
 use super::{
-    BoxFuture, Hub, SubscribeError, Subscription, Topic, cursor::Start, subscription::Policy,
+    BoxFuture, Hub, Overflow, SubscribeError, Subscription, Topic, cursor::Start,
+    subscription::Policy,
 };
 
 /// A subscription to be: what [`Hub::subscribe`] returns, to be awaited.
@@ -9,6 +10,7 @@ pub struct Subscribe {
     hub: Hub,
     topic: String,
     start: Start,
+    overflow: Option<Overflow>,
 }
 
 impl Subscribe {
@@ -17,6 +19,7 @@ impl Subscribe {
             hub,
             topic,
             start: Start::Live,
+            overflow: None,
         }
     }
 
@@ -50,6 +53,14 @@ impl Subscribe {
         };
         begun.after(id.unwrap_or_default())
     }
+
+    /// What happens when it lags behind by more than the hub's
+    /// [`queue`](super::HubBuilder::queue), in place of what the hub's
+    /// [settings](super::HubBuilder::overflow) say.
+    pub const fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = Some(overflow);
+        self
+    }
 }
 
 impl IntoFuture for Subscribe {
@@ -65,7 +76,7 @@ impl IntoFuture for Subscribe {
             let reader = settings.broker.open(topic, settings.retention).await?;
             let policy = Policy {
                 queue: settings.queue,
-                overflow: settings.overflow,
+                overflow: self.overflow.unwrap_or(settings.overflow),
                 stats: settings.stats.clone(),
             };
             Ok(Subscription::new(reader, &self.start, policy))

@@ -48,6 +48,10 @@ pub struct Subscription {
     joined: u64,
     /// The last event to be delivered, once there is one.
     end: u64,
+    /// What the lag has come to, until the cursor has passed this event. Under
+    /// `DropNewest` it is the last one that still waits in front of the gap; under
+    /// `Conflate` what is replaced by an event up to this one is left out.
+    until: Option<u64>,
     /// What is to be told first.
     gap: Option<Gap>,
     batch: Batch,
@@ -132,7 +136,10 @@ pub enum Ended {
 }
 
 impl Subscription {
-    pub(super) fn new(reader: Reader, start: &Start, policy: Policy) -> Self {
+    pub(super) fn new(mut reader: Reader, start: &Start, policy: Policy) -> Self {
+        if policy.overflow == Overflow::Conflate {
+            reader.conflate();
+        }
         let (cursor, joined, gap) = reader.begin(start);
         Self {
             reader,
@@ -140,6 +147,7 @@ impl Subscription {
             cursor,
             joined,
             end: u64::MAX,
+            until: None,
             gap,
             batch: Batch::default(),
             armed: None,
@@ -168,9 +176,11 @@ impl Subscription {
     /// find out.
     pub(crate) fn poll_overflow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.ended.is_some() || self.is_overflowed() {
+            if self.ended.is_some() || self.is_cut_off() {
                 return Poll::Ready(());
             }
+            // What is not given on is not kept in memory: the log has it, or it is lost.
+            self.batch.clear();
             if self.policy.overflow != Overflow::Disconnect || self.end != u64::MAX {
                 return Poll::Pending;
             }
@@ -201,46 +211,139 @@ impl Subscription {
         if self.ended.is_some() {
             return None;
         }
-        if self.is_overflowed() {
-            let lost = self.newest() - self.cursor;
-            self.policy.stats.counters().lagged.fetch_add(lost, Relaxed);
+        if self.is_cut_off() {
+            self.count_lost(self.newest() - self.cursor);
             self.end_by(Ended::Overflow);
             return None;
         }
-        if let Some(gap) = self.gap.take() {
+        if let Some(gap) = self.gap.take().or_else(|| self.overflow()) {
             return Some(self.tell(gap));
         }
-        if let Some(event) = self.batch.pop() {
-            return Some(self.give(event));
-        }
-        // Asked first: what was published before the hub went is delivered.
-        let is_closed = self.reader.log().is_closed();
-        match self
-            .reader
-            .log()
-            .read(self.cursor, self.end, &mut self.batch)
-        {
-            Read::Events => self.batch.pop().map(|event| self.give(event)),
-            Read::Lost(missed) => {
-                self.cursor += missed;
-                let counters = self.policy.stats.counters();
-                counters.lagged.fetch_add(missed, Relaxed);
-                Some(self.tell(Gap::Lagged { missed }))
+        loop {
+            if let Some(event) = self.batch.pop() {
+                return Some(self.give(event));
             }
-            Read::Nothing => {
-                if self.cursor >= self.end {
-                    self.end_by(Ended::Drained);
-                } else if is_closed {
-                    self.end_by(Ended::Closed);
-                }
-                None
+            // Asked first: what was published before the hub went is delivered.
+            let is_closed = self.reader.log().is_closed();
+            let lost = match (self.policy.overflow, self.until) {
+                (Overflow::Conflate, Some(until)) if self.cursor < until => self.conflate(until),
+                _ => match self.read() {
+                    Read::Events => None,
+                    Read::Lost(missed) => self.fall_off(missed),
+                    Read::Nothing => {
+                        if self.cursor >= self.end {
+                            self.end_by(Ended::Drained);
+                        } else if is_closed {
+                            self.end_by(Ended::Closed);
+                        }
+                        return None;
+                    }
+                },
+            };
+            if let Some(gap) = lost {
+                return Some(self.tell(gap));
             }
         }
     }
 
+    /// Applies the policy where the lag is too much. It says nothing about what a reader
+    /// who takes nothing will get: the lag at the next take decides, and until then it
+    /// only grows.
+    fn overflow(&mut self) -> Option<Gap> {
+        let queue = self.policy.queue;
+        let newest = self.newest();
+        let lags = self.lag(newest) > queue;
+        match self.policy.overflow {
+            Overflow::Disconnect | Overflow::Block => None,
+            Overflow::DropOldest if lags => {
+                let to = self.oldest_of_queue(newest);
+                self.batch.clear();
+                self.lose(to, to - self.cursor)
+            }
+            Overflow::DropNewest => {
+                if lags && self.until.is_none() {
+                    self.until = Some(self.cursor.max(self.joined) + queue);
+                }
+                if self.until.is_none_or(|until| self.cursor < until) {
+                    return None;
+                }
+                self.until = None;
+                self.lose(newest, newest - self.cursor)
+            }
+            Overflow::Conflate if lags && self.until != Some(newest) => {
+                self.until = Some(newest);
+                self.batch.clear();
+                self.conflate(newest)
+            }
+            Overflow::DropOldest | Overflow::Conflate => None,
+        }
+    }
+
+    /// Where the queue begins whose oldest events go.
+    fn oldest_of_queue(&self, newest: u64) -> u64 {
+        let kept = self.reader.log().before_oldest().min(newest);
+        kept.max(newest.saturating_sub(self.policy.queue))
+    }
+
+    /// Fills the empty batch, in log order.
+    fn read(&mut self) -> Read {
+        let end = match (self.policy.overflow, self.until) {
+            (Overflow::DropNewest, Some(until)) => until.min(self.end),
+            _ => self.end,
+        };
+        let log = self.reader.log();
+        log.read(self.cursor, end, &mut self.batch)
+    }
+
+    /// Leaves out what is replaced by an event up to `until`, and fills the empty batch
+    /// with what is left.
+    fn conflate(&mut self, until: u64) -> Option<Gap> {
+        let (queue, to_head) = (self.policy.queue, self.reads_to_head());
+        let log = self.reader.log();
+        let left = log.conflate(self.cursor, until, queue, to_head, &mut self.batch);
+        self.lose(left.cursor, left.missed)
+    }
+
+    /// So many events behind the cursor are no longer kept.
+    fn fall_off(&mut self, missed: u64) -> Option<Gap> {
+        let to = self.cursor + missed;
+        match (self.policy.overflow, self.until) {
+            (Overflow::DropNewest, Some(until)) if to >= until => {
+                // Nothing is left of what waited: it is one gap with what came later.
+                self.until = None;
+                let newest = self.newest();
+                self.lose(newest, newest - self.cursor)
+            }
+            (Overflow::Conflate, _) => {
+                let (cursor, to_head) = (self.cursor, self.reads_to_head());
+                let log = self.reader.log();
+                let gone = log.conflate(cursor, to, u64::MAX, to_head, &mut self.batch);
+                self.lose(gone.cursor, gone.missed)
+            }
+            _ => self.lose(to, missed),
+        }
+    }
+
+    /// The cursor moves on to `to`, past events of which `missed` are missing.
+    fn lose(&mut self, to: u64, missed: u64) -> Option<Gap> {
+        self.count_lost(to - self.cursor);
+        self.cursor = to;
+        (missed > 0).then_some(Gap::Lagged { missed })
+    }
+
     fn give(&mut self, event: Encoded) -> Delivery {
-        self.cursor = event.id().sequence();
+        let number = event.id().sequence();
+        // In between stands what was replaced.
+        self.count_lost(number - self.cursor - 1);
+        self.cursor = number;
         Delivery::Event(Published(event))
+    }
+
+    fn count_lost(&self, events: u64) {
+        if events > 0 {
+            let counters = self.policy.stats.counters();
+            counters.lagged.fetch_add(events, Relaxed);
+        }
     }
 
     fn tell(&self, gap: Gap) -> Delivery {
@@ -259,9 +362,44 @@ impl Subscription {
         self.reader.log().head().min(self.end)
     }
 
-    fn is_overflowed(&self) -> bool {
-        let lag = self.newest().saturating_sub(self.cursor.max(self.joined));
-        self.policy.overflow == Overflow::Disconnect && lag > self.policy.queue
+    /// Everything up to the newest event will be delivered: a drain has not left out
+    /// what came after it.
+    fn reads_to_head(&self) -> bool {
+        self.reader.log().head() <= self.end
+    }
+
+    /// By how many events it is behind, of those published since it was made.
+    fn lag(&self, newest: u64) -> u64 {
+        newest.saturating_sub(self.cursor.max(self.joined))
+    }
+
+    fn is_cut_off(&self) -> bool {
+        let is_late = || self.lag(self.newest()) > self.policy.queue;
+        self.policy.overflow == Overflow::Disconnect && is_late()
+    }
+
+    /// How many events the policy has taken from it, of those behind the cursor.
+    fn taken_away(&self) -> u64 {
+        let newest = self.newest();
+        if let (Overflow::DropNewest, Some(until)) = (self.policy.overflow, self.until) {
+            return newest - until;
+        }
+        let behind = newest.saturating_sub(self.cursor);
+        if self.lag(newest) <= self.policy.queue {
+            return 0;
+        }
+        match self.policy.overflow {
+            Overflow::Block => 0,
+            Overflow::Disconnect => behind,
+            Overflow::DropOldest => self.oldest_of_queue(newest) - self.cursor,
+            Overflow::DropNewest => self.lag(newest) - self.policy.queue,
+            Overflow::Conflate => {
+                let log = self.reader.log();
+                let queue = self.policy.queue;
+                let left = log.conflate(self.cursor, newest, queue, true, &mut Batch::default());
+                behind - left.left
+            }
+        }
     }
 
     /// Has `cx` woken at event `at`; not where that is already there, or where
@@ -283,6 +421,15 @@ impl Subscription {
             self.armed = Some(Armed { at, waker });
         }
         waits
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // A reader who was cut off, or left, while it lagged did not get these.
+        if self.ended.is_none() {
+            self.count_lost(self.taken_away());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a hub promises, seen from outside.
 
 mod model;
+mod overflow;
 mod threads;
 
 use std::{
