@@ -47,6 +47,9 @@ impl<T: Transport> Engine<T> {
             return 0;
         };
         let discards = self.phase.discards();
+        if !discards && !scratch.spares.is_empty() {
+            self.connection.reuse(&mut scratch.spares);
+        }
         let direct = if discards {
             None
         } else {
@@ -268,9 +271,12 @@ impl<T: Transport> Engine<T> {
     /// Keeps the outbox while there is something in it.
     pub(super) fn keep_out(
         kept: &mut Option<Box<Outbox>>,
-        out: Box<Outbox>,
+        mut out: Box<Outbox>,
         scratch: &mut Scratch,
     ) {
+        if !out.spares().is_empty() {
+            scratch.spares.append(out.spares());
+        }
         if out.has_remaining() {
             *kept = Some(out);
         } else {

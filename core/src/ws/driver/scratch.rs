@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use crate::ws::{
     inbox::Inbox,
-    protocol::{Outbox, Outgoing},
+    protocol::{Outbox, Outgoing, Spares},
 };
 
 /// One read takes at most so much. More ruined messages of 16 KiB and won
@@ -30,6 +30,8 @@ pub(crate) struct Scratch {
     /// An empty queue that lends its memory.
     pub(crate) queue: VecDeque<Outgoing>,
     pub(crate) out: Option<Box<Outbox>>,
+    /// The buffers of large messages that have gone out.
+    pub(crate) spares: Spares,
 }
 
 impl Scratch {
@@ -51,6 +53,7 @@ impl Scratch {
         if self.queue.capacity() > KEPT_MESSAGES {
             self.queue = VecDeque::new();
         }
+        self.spares.rest();
         self.out.take_if(|out| out.capacity() > KEPT_OUTBOX);
         // At the thread's end there is nothing to give it back to.
         let _ = SCRATCH.try_with(|scratch| scratch.set(Some(self)));

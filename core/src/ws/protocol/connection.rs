@@ -18,6 +18,7 @@ use super::{
     outbox::Outbox,
     outgoing::{Form, Outgoing},
     receive::{Limits, Received, Receiver, Role},
+    spare::Spares,
 };
 
 /// Past so many unsent bytes only the latest ping is answered (RFC 6455 §5.5.3
@@ -157,6 +158,11 @@ impl Connection {
             return None;
         }
         self.receiver.direct(threshold)
+    }
+
+    /// Has a large message that has begun go on in one of `spares`, where one fits.
+    pub(crate) fn reuse(&mut self, spares: &mut Spares) {
+        self.receiver.reuse(spares);
     }
 
     /// Takes `count` bytes that were appended to the buffer of [`direct`](Self::direct).

@@ -17,6 +17,7 @@ mod message;
 mod outbox;
 mod outgoing;
 mod receive;
+mod spare;
 mod utf8;
 
 pub use broadcast::Broadcast;
@@ -30,6 +31,7 @@ pub use message::{Message, Text};
 pub use outbox::Outbox;
 pub use outgoing::Outgoing;
 pub use receive::{Limits, Role};
+pub(crate) use spare::Spares;
 
 #[cfg(test)]
 mod violations;

@@ -7,6 +7,7 @@ use super::{
     mask,
     message::Message,
     outgoing::{Form, Outgoing},
+    spare::Spares,
 };
 
 /// Payloads up to this size are copied behind their header; a longer one is
@@ -33,6 +34,8 @@ pub struct Outbox {
     large_len: usize,
     /// The bytes at the end of `small` that stand behind all of `large`.
     behind: usize,
+    /// The buffers of large payloads that were written.
+    spares: Spares,
 }
 
 /// A payload that is written from where it is.
@@ -152,6 +155,11 @@ impl Outbox {
         self.small.capacity()
     }
 
+    /// The buffers of large payloads that were written, to be used again.
+    pub(crate) const fn spares(&mut self) -> &mut Spares {
+        &mut self.spares
+    }
+
     /// Takes `count` bytes off the front of `small`.
     fn take_small(&mut self, count: usize) {
         self.taken += count;
@@ -225,7 +233,9 @@ impl Buf for Outbox {
             if !done {
                 return;
             }
-            self.large.pop_front();
+            if let Some(Large { bytes, .. }) = self.large.pop_front() {
+                self.spares.keep(bytes);
+            }
         }
         self.behind -= count;
         self.take_small(count);

@@ -11,6 +11,7 @@ use super::{
     frame::{Header, MAX_CONTROL, Opcode},
     mask,
     message::{Message, Text},
+    spare::{Loan, Spares},
     utf8::{self, Utf8},
 };
 
@@ -113,6 +114,8 @@ struct Assembly {
     /// would double it.
     inflated: Vec<u8>,
     bytes: BytesMut,
+    /// `bytes` has room for all of it, before all of it has come.
+    loan: Option<Loan>,
 }
 
 impl Receiver {
@@ -519,6 +522,24 @@ impl Receiver {
             });
         }
         Ok(())
+    }
+
+    /// Has a large message that has begun go on in one of `spares`, where one fits.
+    pub(crate) fn reuse(&mut self, spares: &mut Spares) {
+        let (Cut::InData(payload), Some(assembly)) = (&self.cut, &mut self.assembly) else {
+            return;
+        };
+        let have = assembly.bytes.len();
+        let len = usize::try_from(payload.remaining).map_or(0, |remaining| have + remaining);
+        // Later the copy would cost more than it saves.
+        if assembly.bytes.capacity() >= len || have > GROWTH {
+            return;
+        }
+        if let Some((mut buffer, loan)) = spares.lend(len) {
+            buffer.extend_from_slice(&assembly.bytes);
+            assembly.bytes = buffer;
+            assembly.loan = Some(loan);
+        }
     }
 
     /// Whether a large payload is on its way, which is best read straight into

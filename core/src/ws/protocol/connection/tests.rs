@@ -257,6 +257,57 @@ fn a_promise_of_terabytes_allocates_a_constant() {
 }
 
 #[test]
+fn a_large_message_goes_on_in_the_buffer_of_one_that_has_gone_out() {
+    let limits = Limits {
+        max_frame_size: 1 << 20,
+        max_message_size: 1 << 20,
+        ..LIMITS
+    };
+    let mut server = Connection::new(Role::Server, limits);
+    let mut spares = Spares::default();
+    let mut buffers = Vec::new();
+    for round in 0..4u8 {
+        let len = 200_000 + usize::from(round) * 1000;
+        let payload: Vec<u8> = (0..251)
+            .cycle()
+            .take(len)
+            .map(|byte: u8| byte ^ round)
+            .collect();
+        let wire = client_frame(true, Opcode::Binary, &payload);
+        let mut out = Outbox::default();
+        let mut input = &wire[..50_000];
+        assert_eq!(server.receive(&mut input, &mut out), Ok(None));
+        let mut at = 50_000;
+        let event = loop {
+            server.reuse(&mut spares);
+            let (buffer, max) = server.direct(1).unwrap();
+            let take = max.min(70_001).min(wire.len() - at);
+            buffer.extend_from_slice(&wire[at..at + take]);
+            at += take;
+            if let Some(event) = server.direct_filled(take, &mut out).unwrap() {
+                break event;
+            }
+        };
+        assert_eq!(event, Event::Message(Message::binary(payload.clone())));
+        let Event::Message(message) = event else {
+            unreachable!()
+        };
+        buffers.push(message.as_bytes().as_ptr());
+        server.send(message, &mut out);
+        let mut sent = Vec::new();
+        while out.has_remaining() {
+            let written = out.chunk().len().min(30_000);
+            sent.extend_from_slice(&out.chunk()[..written]);
+            out.advance(written);
+        }
+        assert!(sent.ends_with(&payload));
+        spares.append(out.spares());
+        assert!(!spares.is_empty());
+    }
+    assert!(buffers[1..].iter().all(|buffer| *buffer == buffers[0]));
+}
+
+#[test]
 fn a_flood_of_pings_to_a_peer_that_reads_nothing_is_answered_by_a_bounded_number() {
     let wire = client_frame(true, Opcode::Ping, &[1; 125]).repeat(10_000);
     let (_, error, sent) = server_reads(LIMITS, &wire, &[]);
