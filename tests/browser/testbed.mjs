@@ -1,7 +1,6 @@
 // Chromium against a testbed: node testbed.mjs http://HOST:PORT
-import net from "node:net";
-
 import { Checks, ensure, launch } from "./chromium.mjs";
+import { Relay } from "./relay.mjs";
 
 const MIB = 1 << 20;
 
@@ -10,47 +9,6 @@ if (process.argv.length !== 3) {
   process.exit(2);
 }
 const base = new URL(process.argv[2]);
-
-/** A TCP relay that can hang up, as a network does: how a stream is cut in the middle without a word to the server. */
-class Relay {
-  /** The requests' heads, in the order of arrival. */
-  requests = [];
-  /** Cuts a connection when the server has sent this; once. */
-  cutBehind = null;
-  #server = net.createServer((client) => this.#relay(client));
-
-  async listen() {
-    await new Promise((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
-    return `http://127.0.0.1:${this.#server.address().port}`;
-  }
-
-  close() {
-    this.#server.close();
-  }
-
-  #relay(client) {
-    const server = net.connect(Number(base.port), base.hostname);
-    let sent = "";
-    client.on("data", (chunk) => {
-      // A browser sends each of its requests in one piece here.
-      this.requests.push(chunk.toString("latin1"));
-      server.write(chunk);
-    });
-    server.on("data", (chunk) => {
-      client.write(chunk);
-      sent += chunk.toString("latin1");
-      if (this.cutBehind !== null && this.cutBehind.test(sent)) {
-        this.cutBehind = null;
-        client.end();
-        server.destroy();
-      }
-    });
-    client.on("close", () => server.destroy());
-    server.on("close", () => client.end());
-    client.on("error", () => server.destroy());
-    server.on("error", () => client.destroy());
-  }
-}
 
 /** Opens a socket in the page, sends what `make` describes, and tells whether the same came back. */
 function echo(page, kind, size) {
@@ -111,7 +69,7 @@ function ending(page, path, act) {
   );
 }
 
-const relay = new Relay();
+const relay = new Relay(base);
 const relayed = await relay.listen();
 const checks = new Checks("testbed");
 const browser = await launch();
