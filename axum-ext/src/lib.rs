@@ -54,7 +54,8 @@ pub use towpath::{
     sse::{Event, EventError, KeepAlive, OnDrain},
     ws::{
         AllowedOrigin, CloseCode, CloseFrame, ConfigError, Error, HandlerError, Message,
-        OriginPolicy, Permit, ProtocolError, Receiver, Sender, Text, WebSocket, WsConfig, WsLayer,
+        OriginPolicy, Permit, ProtocolError, Receiver, Sender, Text, WebSocket, WsConfig,
+        WsExecutor, WsLayer,
     },
 };
 

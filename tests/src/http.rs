@@ -8,7 +8,7 @@ use std::{fmt::Write as _, io, net::SocketAddr};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -129,8 +129,8 @@ pub async fn request(
 
 /// A connection on which nothing is known yet.
 #[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
+pub struct Connection<S = TcpStream> {
+    stream: S,
     /// Read, and not yet taken.
     input: BytesMut,
 }
@@ -143,7 +143,9 @@ impl Connection {
         stream.set_nodelay(true).expect("an option");
         Self::from(stream)
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Sends these bytes.
     pub async fn write(&mut self, bytes: &[u8]) {
         self.try_write(bytes).await.expect("sent");
@@ -154,7 +156,9 @@ impl Connection {
     /// # Errors
     /// Where the other side takes nothing any more.
     pub async fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        // TLS may hold back what its socket had no room for.
+        self.stream.flush().await
     }
 
     /// Reads the head of a response.
@@ -197,7 +201,7 @@ impl Connection {
 
     /// The stream and what was read of it.
     #[must_use]
-    pub fn into_parts(self) -> (TcpStream, BytesMut) {
+    pub fn into_parts(self) -> (S, BytesMut) {
         (self.stream, self.input)
     }
 
@@ -222,8 +226,8 @@ impl Connection {
     }
 }
 
-impl From<TcpStream> for Connection {
-    fn from(stream: TcpStream) -> Self {
+impl<S> From<S> for Connection<S> {
+    fn from(stream: S) -> Self {
         Self {
             stream,
             input: BytesMut::new(),
@@ -233,8 +237,8 @@ impl From<TcpStream> for Connection {
 
 /// The body of a response as it comes.
 #[derive(Debug)]
-pub struct Body {
-    connection: Connection,
+pub struct Body<S = TcpStream> {
+    connection: Connection<S>,
     length: Length,
 }
 
@@ -245,10 +249,10 @@ enum Length {
     UntilEnd,
 }
 
-impl Body {
+impl<S: AsyncRead + AsyncWrite + Unpin> Body<S> {
     /// The body behind `head`.
     #[must_use]
-    pub fn new(connection: Connection, head: &Head) -> Self {
+    pub fn new(connection: Connection<S>, head: &Head) -> Self {
         let length = match (head.get("transfer-encoding"), head.get("content-length")) {
             (Some(encoding), _) if encoding.eq_ignore_ascii_case("chunked") => Length::Chunked,
             (_, Some(length)) => Length::Known(length.parse().expect("a length")),
@@ -259,7 +263,7 @@ impl Body {
     }
 
     /// Reads to the body's end, and hands the connection over for the next request.
-    pub async fn skip(mut self) -> Connection {
+    pub async fn skip(mut self) -> Connection<S> {
         let read = async {
             while self.chunk().await.expect("a whole body").is_some() {}
             self.connection

@@ -8,6 +8,7 @@
 //! protocol.
 
 pub mod http;
+pub mod http2;
 mod options;
 pub mod process;
 pub mod routes;
@@ -15,12 +16,13 @@ mod signals;
 pub mod sse;
 mod stats;
 mod testbed;
+pub mod tls;
 pub mod ws;
 
 pub use options::{Options, OptionsError};
 pub use signals::drain_on_sigterm;
 pub use stats::Counts;
-pub use testbed::{Testbed, announce, fail};
+pub use testbed::{Testbed, fail};
 
 /// The code of the README compiles.
 #[cfg(doctest)]

@@ -3,10 +3,13 @@ use std::{
     io,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
     num::NonZero,
+    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind};
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use towpath::{
     Drain, Stats,
@@ -15,6 +18,8 @@ use towpath::{
     sse::KeepAlive,
     ws::{AllowedOrigin, Deflate, OriginPolicy, WsConfig},
 };
+
+use crate::tls;
 
 /// What `--close-timeout-ms 0` stands for: longer than any test, short enough for the
 /// clock to count.
@@ -49,7 +54,7 @@ pub struct Options {
 
     /// Certificate and key, PEM files
     #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
-    tls: Option<Vec<String>>,
+    tls: Option<Vec<PathBuf>>,
 
     /// Where topics live: `memory:`
     #[arg(long, value_name = "URL", default_value = "memory:", value_parser = broker)]
@@ -171,10 +176,7 @@ impl Options {
     }
 
     fn check(&self) -> Result<(), OptionsError> {
-        let unsupported = [
-            ("--tls", self.tls.is_some()),
-            ("--buffer-budget", self.buffer_budget.is_some()),
-        ];
+        let unsupported = [("--buffer-budget", self.buffer_budget.is_some())];
         if let Some((name, _)) = unsupported.into_iter().find(|(_, given)| *given) {
             return Err(OptionsError::Unsupported(name.to_owned()));
         }
@@ -217,6 +219,19 @@ impl Options {
             limits = limits.max_per_key(count);
         }
         (limits != Limits::new()).then(|| Admission::new(limits))
+    }
+
+    /// What TLS is spoken with, where it is.
+    ///
+    /// # Errors
+    /// Where the certificate or its key cannot be used.
+    pub fn tls(&self) -> Result<Option<Arc<ServerConfig>>, OptionsError> {
+        let Some([certificate, key]) = self.tls.as_deref() else {
+            return Ok(None);
+        };
+        let config = tls::server_config(certificate, key)
+            .map_err(|error| OptionsError::Malformed(one_line(&format!("--tls {error}"))))?;
+        Ok(Some(Arc::new(config)))
     }
 
     /// The settings of every socket.

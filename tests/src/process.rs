@@ -90,7 +90,13 @@ impl Framework {
         let mut line = String::new();
         let read = timeout(SOON, BufReader::new(stdout).read_line(&mut line)).await;
         read.expect("it says where it listens").expect("text");
-        let address = line.trim_end().strip_prefix("listening on http://");
+        let url = line.trim_end().strip_prefix("listening on ");
+        let scheme = if arguments.contains(&"--tls") {
+            "https://"
+        } else {
+            "http://"
+        };
+        let address = url.and_then(|url| url.strip_prefix(scheme));
         let address = address.unwrap_or_else(|| unreachable!("{self}: {line:?}"));
         Testbed {
             framework: self,

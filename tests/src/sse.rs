@@ -6,7 +6,11 @@
 
 use std::net::SocketAddr;
 
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 use towpath::sse::{MessageEvent, Parser};
 
 use crate::{
@@ -16,9 +20,9 @@ use crate::{
 
 /// An event stream, read as it comes.
 #[derive(Debug)]
-pub struct EventStream {
+pub struct EventStream<S = TcpStream> {
     head: Head,
-    body: Body,
+    body: Body<S>,
     parser: Parser,
     /// All that came.
     text: String,
@@ -38,10 +42,27 @@ impl EventStream {
 
     /// As [`open`](Self::open), with these headers.
     pub async fn open_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
-        let mut connection = Connection::open(address).await;
+        let connection = Connection::open(address).await;
+        Self::request(connection, path, headers).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> EventStream<S> {
+    /// As [`open_with`](EventStream::open_with), over a connection that is there.
+    pub async fn request(
+        mut connection: Connection<S>,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Self {
         let request = http::head("GET", path, headers);
         connection.write(request.as_bytes()).await;
         let head = connection.head().await;
+        Self::answered(connection, head)
+    }
+
+    /// The stream behind a response's head.
+    #[must_use]
+    pub fn answered(connection: Connection<S>, head: Head) -> Self {
         assert_eq!(head.status, 200, "{head:?}");
         assert_eq!(head.get("content-type"), Some("text/event-stream"));
         Self {

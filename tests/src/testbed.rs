@@ -14,6 +14,7 @@ use towpath::{
     ws::{WsConfig, WsLayer},
 };
 
+use rustls::ServerConfig;
 use tracing_subscriber::EnvFilter;
 
 use crate::{Counts, Options, OptionsError};
@@ -30,6 +31,7 @@ struct Inner {
     hub: Hub,
     ws: WsConfig,
     admission: Option<Admission>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Testbed {
@@ -57,7 +59,7 @@ impl Testbed {
     /// What `options` ask for.
     ///
     /// # Errors
-    /// Where they do not fit each other.
+    /// Where they do not fit each other, or TLS cannot be spoken as they say.
     pub fn new(options: Options) -> Result<Self, OptionsError> {
         // The process's: a layer does not give its own to requests that ask for no
         // upgrade, and their refusals count too.
@@ -68,6 +70,7 @@ impl Testbed {
             .map_err(|error| OptionsError::Malformed(error.to_string()))?;
         let ws = options.ws(&stats, &drain);
         let admission = options.admission();
+        let tls = options.tls()?;
         Ok(Self(Arc::new(Inner {
             options,
             stats,
@@ -75,6 +78,7 @@ impl Testbed {
             hub,
             ws,
             admission,
+            tls,
         })))
     }
 
@@ -86,6 +90,17 @@ impl Testbed {
         let options = self.options();
         let named = |error| io::Error::other(format!("--addr {}: {error}", options.addr));
         options.listen().map_err(named)
+    }
+
+    /// Prints where the testbed listens: the one line on its standard output.
+    ///
+    /// # Errors
+    /// Where nobody can read it.
+    pub fn announce(&self, address: SocketAddr) -> io::Result<()> {
+        let scheme = self.tls().map_or("http", |_| "https");
+        let mut out = io::stdout().lock();
+        writeln!(out, "listening on {scheme}://{address}")?;
+        out.flush()
     }
 
     /// The options that it was made from.
@@ -123,6 +138,12 @@ impl Testbed {
         self.0.admission.as_ref()
     }
 
+    /// What TLS is spoken with, where it is.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<ServerConfig>> {
+        self.0.tls.as_ref()
+    }
+
     /// The layer with the settings of its sockets.
     pub fn ws_layer(&self) -> WsLayer {
         self.ws().clone().into()
@@ -158,16 +179,6 @@ impl Testbed {
             (200, "ok")
         }
     }
-}
-
-/// Prints where the testbed listens: the one line on its standard output.
-///
-/// # Errors
-/// Where nobody can read it.
-pub fn announce(address: SocketAddr) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "listening on http://{address}")?;
-    out.flush()
 }
 
 /// Ends the program with one line on standard error.

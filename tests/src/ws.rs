@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr};
 
 use bytes::{Buf, BytesMut};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -30,8 +30,8 @@ const READ: usize = 64 << 10;
 
 /// An open WebSocket.
 #[derive(Debug)]
-pub struct WebSocket {
-    stream: TcpStream,
+pub struct WebSocket<S = TcpStream> {
+    stream: S,
     connection: Connection,
     input: BytesMut,
     out: Outbox,
@@ -47,7 +47,7 @@ pub enum Incoming {
     Close(Option<CloseFrame>),
     /// The end of the connection, in order.
     Fin,
-    /// The end of the connection, by a reset.
+    /// The end of the connection, or of HTTP/2's stream, by a reset.
     Reset,
 }
 
@@ -69,10 +69,12 @@ impl WebSocket {
         let connection = http::Connection::open(address).await;
         Self::upgrade(connection, path, headers).await
     }
+}
 
-    /// As [`open_with`](Self::open_with), over a connection that is there.
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// As [`open_with`](WebSocket::open_with), over a connection that is there.
     pub async fn upgrade(
-        mut connection: http::Connection,
+        mut connection: http::Connection<S>,
         path: &str,
         headers: &[(&str, &str)],
     ) -> Self {
@@ -80,6 +82,12 @@ impl WebSocket {
         let head = connection.head().await;
         assert_eq!(head.status, 101, "{head:?}");
         let (stream, input) = connection.into_parts();
+        Self::answered(stream, input, head)
+    }
+
+    /// The socket behind an answer that was read already, and what came after it.
+    #[must_use]
+    pub fn answered(stream: S, input: BytesMut, head: Head) -> Self {
         let limits = Limits {
             max_frame_size: usize::MAX,
             max_message_size: usize::MAX,
@@ -124,16 +132,17 @@ impl WebSocket {
     /// # Errors
     /// Where the other side takes nothing any more.
     pub async fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
-    /// Sends a FIN.
+    /// Sends a FIN, over HTTP/2 `END_STREAM`.
     pub async fn shutdown(&mut self) {
         self.stream.shutdown().await.expect("open");
     }
 
     /// The stream, for those who look at bytes.
-    pub const fn stream(&mut self) -> &mut TcpStream {
+    pub const fn stream(&mut self) -> &mut S {
         &mut self.stream
     }
 
@@ -211,7 +220,8 @@ impl WebSocket {
         while self.out.has_remaining() {
             self.stream.write_all_buf(&mut self.out).await?;
         }
-        Ok(())
+        // TLS may hold back what its socket had no room for.
+        self.stream.flush().await
     }
 }
 

@@ -7,15 +7,12 @@ use std::{
 use http::{Method, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, server::conn::auto, service::TowerToHyperService};
 use tokio::io::DuplexStream;
 use tower_service::Service;
 
 use super::{Fault, FaultyIo, TestRequest};
+use crate::ws::WsExecutor;
 
 /// What a connection holds in each direction before a write waits, in bytes.
 const PIPE: usize = 64 * 1024;
@@ -45,7 +42,7 @@ impl TestServer {
         let accept = move |io| {
             let service = TowerToHyperService::new(service.clone());
             tokio::spawn(async move {
-                let mut builder = auto::Builder::new(TokioExecutor::new());
+                let mut builder = auto::Builder::new(WsExecutor);
                 builder.http2().enable_connect_protocol();
                 let served = builder
                     .serve_connection_with_upgrades(TokioIo::new(io), service)

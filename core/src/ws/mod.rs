@@ -1,4 +1,4 @@
-//! WebSocket (RFC 6455).
+//! WebSocket (RFC 6455, over HTTP/2 RFC 8441).
 
 mod config;
 #[cfg(feature = "deflate")]
@@ -7,6 +7,7 @@ mod driver;
 mod error;
 pub mod handshake;
 mod heartbeat;
+mod http2;
 mod idle;
 mod inbox;
 mod layer;
@@ -27,6 +28,7 @@ pub use config::{ConfigError, WsConfig};
 pub use deflate::Deflate;
 pub use driver::{Accepted, drive};
 pub use error::{Error, HandlerError};
+pub use http2::WsExecutor;
 pub use layer::WsLayer;
 pub use negotiation::Negotiation;
 pub use origin::{AllowedOrigin, OriginPolicy};

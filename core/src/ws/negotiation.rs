@@ -89,6 +89,10 @@ impl Negotiation {
         self.handshake.offered().iter()
     }
 
+    pub(crate) const fn is_extended_connect(&self) -> bool {
+        self.handshake.is_extended_connect()
+    }
+
     /// Changes the settings for this socket.
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(WsConfig) -> WsConfig) -> Self {

@@ -147,7 +147,7 @@ impl Transport for TcpTransport {
     }
 }
 
-/// A transport over any stream: TLS, HTTP/2, memory.
+/// A transport over any stream: TLS, memory.
 #[derive(Debug)]
 pub struct IoTransport<I>(I);
 
@@ -185,7 +185,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Transport for IoTransport<I> {
 }
 
 /// Reads without tokio's budget: a batch is one read, whatever else the task did.
-fn poll_read<I: AsyncRead + Unpin>(
+pub(super) fn poll_read<I: AsyncRead + Unpin>(
     io: &mut I,
     cx: &mut Context<'_>,
     into: &mut BytesMut,

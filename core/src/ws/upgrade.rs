@@ -10,6 +10,7 @@ use super::{
     Accepted, HandlerError, IoTransport, TcpTransport, WebSocket, WsConfig, WsSettings,
     driver::drive,
     handshake::{HttpVersion, UpgradeRejection},
+    http2::{Http2Transport, StreamWriter},
     negotiation::Negotiation,
 };
 use crate::backpressure::PermitSlots;
@@ -107,13 +108,23 @@ impl WsUpgrade {
                 response.headers_mut().insert(name, value);
             }
         }
+        let stream = self
+            .negotiation
+            .is_extended_connect()
+            .then(StreamWriter::ask_for);
         let on_upgrade = self.on_upgrade;
         let accepted = self.negotiation.accept(Bytes::new());
         // A small task awaits the upgrade and ends; it keeps nothing of the
         // request, which would pin the connection's read buffer.
         tokio::spawn(async move {
             match on_upgrade.await {
-                Ok(upgraded) => start(upgraded, accepted, handler),
+                Ok(upgraded) => match stream {
+                    None => start(upgraded, accepted, handler),
+                    Some(writer) => {
+                        let transport = Http2Transport::new(TokioIo::new(upgraded), writer);
+                        tokio::spawn(drive(transport, accepted, handler));
+                    }
+                },
                 Err(error) => tracing::debug!(%error, "the WebSocket upgrade failed"),
             }
         });

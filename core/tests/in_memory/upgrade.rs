@@ -8,7 +8,7 @@ use tokio::{
 };
 use towpath::{
     testing::{Fault, RequestError, TestSocket},
-    ws::{CloseCode, CloseFrame, Error, Message, protocol::Event},
+    ws::{CloseCode, CloseFrame, Error, Message, WsLayer, protocol::Event},
 };
 
 use super::service::{SECOND, Site};
@@ -168,6 +168,7 @@ async fn an_end_without_close_is_a_peer_that_is_gone() {
 mod http2 {
     use super::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+    pub(super) const DATA: u8 = 0;
     pub(super) const HEADERS: u8 = 1;
     pub(super) const RST_STREAM: u8 = 3;
     const SETTINGS: u8 = 4;
@@ -191,6 +192,8 @@ mod http2 {
             let [a, b, c, kind, ..] = head;
             let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
             io.read_exact(&mut payload).await.expect("a frame");
+            let ends = kind == DATA && head[4] & 1 != 0;
+            assert!(!ends, "END_STREAM");
             if kind == wanted {
                 return payload;
             }
@@ -237,6 +240,22 @@ async fn a_reset_stream_is_a_peer_that_is_gone_and_the_connection_lives() {
         http2::write(&mut io, http2::PING, 0, b"12345678").await;
         assert_eq!(http2::read(&mut io, http2::PING).await, b"12345678");
     }
+    site.nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peers_stream_is_reset_and_the_connection_lives() {
+    const CANCEL: [u8; 4] = [0, 0, 0, 8];
+    let mut site = Site::with(WsLayer.heartbeat(SECOND));
+    let mut io = site.server.connect(&Fault::new());
+    http2::extended_connect(&mut io, "/echo").await;
+    assert_eq!(http2::read(&mut io, http2::HEADERS).await[0], 0x88);
+    assert_eq!(http2::read(&mut io, http2::DATA).await, [0x89, 0]);
+    // Not END_STREAM, which would be an end in order.
+    assert_eq!(http2::read(&mut io, http2::RST_STREAM).await, CANCEL);
+    assert_eq!(site.handler_end().await, Err(Error::PeerGone));
+    http2::write(&mut io, http2::PING, 0, b"12345678").await;
+    assert_eq!(http2::read(&mut io, http2::PING).await, b"12345678");
     site.nothing_is_left().await;
 }
 

@@ -2,11 +2,13 @@
 
 use std::{io, process::ExitCode, time::Duration};
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{
     App, Error, HttpResponse, HttpServer, Responder, Route,
     dev::ServiceRequest,
     error::InternalError,
     http::{StatusCode, header},
+    rt::net::TcpStream,
     web::{self, Data, PayloadConfig, ServiceConfig},
 };
 use actix_web_httpauth::{
@@ -15,15 +17,16 @@ use actix_web_httpauth::{
     middleware::HttpAuthentication,
 };
 use bytes::Bytes;
+use rustls::ServerConfig;
 use towpath::{
     hub::TOWPATH_V1,
     sse::{self, OnDrain},
 };
 use towpath_actix::{
-    LastEventId, Sse, WsLayer, WsUpgrade, backpressure::BackpressureLayer, on_connect_with, ws,
+    LastEventId, Sse, WsLayer, WsUpgrade, backpressure::BackpressureLayer, on_connect_through, ws,
 };
 use towpath_tests::{
-    Testbed, announce, drain_on_sigterm, fail,
+    Testbed, drain_on_sigterm, fail,
     routes::{self, CountQuery, FloodQuery, PublishQuery, Refused, SinkQuery},
 };
 
@@ -46,27 +49,37 @@ async fn run(testbed: Testbed) -> io::Result<ExitCode> {
     let address = listener.local_addr()?;
     let drain = testbed.drain().clone();
     let options = testbed.options().clone();
-    let server = HttpServer::new(move || {
-        App::new()
-            .wrap(WsLayer::from(testbed.ws().clone()))
-            .app_data(PayloadConfig::new(testbed.options().max_message_size))
-            .app_data(Data::new(testbed.clone()))
-            .configure(|config| app(config, &testbed))
+    let server = HttpServer::new({
+        let testbed = testbed.clone();
+        move || {
+            App::new()
+                .wrap(WsLayer::from(testbed.ws().clone()))
+                .app_data(PayloadConfig::new(testbed.options().max_message_size))
+                .app_data(Data::new(testbed.clone()))
+                .configure(|config| app(config, &testbed))
+        }
     })
     .workers(options.threads)
-    .on_connect(on_connect_with(options.write_timeout()))
+    .on_connect(on_connect_through(
+        options.write_timeout(),
+        |tls: &TlsStream<TcpStream>| tls.get_ref().0,
+    ))
     .client_request_timeout(options.handshake_timeout())
+    .tls_handshake_timeout(options.handshake_timeout())
     // A FIN at once, where by default it would wait for the peer's.
     .client_disconnect_timeout(Duration::ZERO)
     // A reader's FIN is its end, as hyper has it, not only when it is next written to.
     .h1_allow_half_closed(false)
-    .disable_signals()
-    .listen(listener)?
-    .run();
+    .disable_signals();
+    let server = match testbed.tls() {
+        Some(tls) => server.listen_rustls_0_23(listener, ServerConfig::clone(tls))?,
+        None => server.listen(listener)?,
+    };
+    let server = server.run();
     let handle = server.handle();
 
     drain_on_sigterm(drain.clone())?;
-    announce(address)?;
+    testbed.announce(address)?;
     let finished = drain.finished();
     let stopped = async {
         finished.await;

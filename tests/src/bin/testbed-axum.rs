@@ -20,7 +20,7 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{
         conn::auto::Builder,
         graceful::{GracefulShutdown, Watcher},
@@ -28,9 +28,11 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use tower_http::validate_request::ValidateRequestHeaderLayer;
 use towpath::{
@@ -38,10 +40,10 @@ use towpath::{
     sse::{self, OnDrain},
 };
 use towpath_axum::{
-    LastEventId, Sse, WsUpgrade, backpressure::BackpressureLayer, on_connect_with, ws,
+    LastEventId, Sse, WsExecutor, WsUpgrade, backpressure::BackpressureLayer, on_connect_with, ws,
 };
 use towpath_tests::{
-    Counts, Testbed, announce, drain_on_sigterm, fail,
+    Counts, Testbed, drain_on_sigterm, fail,
     routes::{self, CountQuery, FloodQuery, PublishQuery, Published, Refused, SinkQuery},
 };
 
@@ -49,6 +51,11 @@ use towpath_tests::{
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// Between two tries to accept, when there are too many open files.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Streams of one HTTP/2 connection at the same time.
+const STREAMS: u32 = 200;
+/// What a peer may send on an HTTP/2 stream before it is read. The connection has room
+/// for as much of every stream, so that those which nobody reads block no other.
+const STREAM_WINDOW: u32 = 64 << 10;
 
 fn main() -> ExitCode {
     let testbed = match Testbed::from_args() {
@@ -76,7 +83,7 @@ async fn run(testbed: Testbed) -> io::Result<ExitCode> {
     let listener = TcpListener::from_std(testbed.listen()?)?;
     let drain = testbed.drain().clone();
     drain_on_sigterm(drain.clone())?;
-    announce(listener.local_addr()?)?;
+    testbed.announce(listener.local_addr()?)?;
     Ok(drain.run(serve(listener, testbed)).await.exit_code())
 }
 
@@ -224,9 +231,11 @@ fn without_head(routes: MethodRouter<Testbed>) -> MethodRouter<Testbed> {
     routes.head(async || (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")]))
 }
 
-/// `axum::serve`, with a time-out from accept to the end of the first request's head.
+/// `axum::serve`, with TLS where it is asked for, and a time-out from accept to the end
+/// of the first request's head.
 async fn serve(listener: TcpListener, testbed: Testbed) {
     let prepare = on_connect_with(testbed.options().write_timeout());
+    let acceptor = testbed.tls().cloned().map(TlsAcceptor::from);
     let handshake_timeout = testbed.options().handshake_timeout();
     let finished = testbed.drain().finished();
     let app = app(testbed);
@@ -236,9 +245,16 @@ async fn serve(listener: TcpListener, testbed: Testbed) {
             match listener.accept().await {
                 Ok((mut stream, _)) => {
                     prepare(&mut stream);
-                    let watcher = graceful.watcher();
-                    let connection = connection(stream, app.clone(), handshake_timeout, watcher);
-                    tokio::spawn(connection);
+                    let http = Http {
+                        app: app.clone(),
+                        handshake_timeout,
+                        accepted: Instant::now(),
+                        watcher: graceful.watcher(),
+                    };
+                    match acceptor.clone() {
+                        Some(acceptor) => drop(tokio::spawn(http.serve_tls(acceptor, stream))),
+                        None => drop(tokio::spawn(http.serve(stream))),
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "not accepted");
@@ -255,39 +271,64 @@ async fn serve(listener: TcpListener, testbed: Testbed) {
     let _ = timeout(LAST_WORDS, graceful.shutdown()).await;
 }
 
-async fn connection(stream: TcpStream, app: Router, handshake_timeout: Duration, watcher: Watcher) {
-    let asked = Arc::new(AtomicBool::new(false));
-    let app = app.map_request({
-        let asked = Arc::clone(&asked);
-        move |request: Request<_>| {
-            asked.store(true, Ordering::Relaxed);
-            request
+/// What one connection is served with.
+struct Http {
+    app: Router,
+    handshake_timeout: Duration,
+    accepted: Instant,
+    watcher: Watcher,
+}
+
+impl Http {
+    async fn serve_tls(self, acceptor: TlsAcceptor, stream: TcpStream) {
+        let deadline = self.accepted + self.handshake_timeout;
+        match timeout_at(deadline, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
+            Err(_) => tracing::debug!("no TLS in time"),
         }
-    });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(handshake_timeout);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .enable_connect_protocol();
-    let service = TowerToHyperService::new(app);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut connection = pin!(watcher.watch(connection.into_owned()));
-    // hyper's own time begins when it knows which HTTP is spoken, and again with each
-    // request.
-    let served = tokio::select! {
-        served = &mut connection => served,
-        () = sleep(handshake_timeout) => {
-            if !asked.load(Ordering::Relaxed) {
-                return;
+    }
+
+    async fn serve<I>(self, stream: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let asked = Arc::new(AtomicBool::new(false));
+        let app = self.app.map_request({
+            let asked = Arc::clone(&asked);
+            move |request: Request<_>| {
+                asked.store(true, Ordering::Relaxed);
+                request
             }
-            connection.await
+        });
+        let mut builder = Builder::new(WsExecutor);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.handshake_timeout);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(STREAMS * STREAM_WINDOW)
+            .enable_connect_protocol();
+        let service = TowerToHyperService::new(app);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let mut connection = pin!(self.watcher.watch(connection.into_owned()));
+        // hyper's own time begins when it knows which HTTP is spoken, and again with each
+        // request.
+        let served = tokio::select! {
+            served = &mut connection => served,
+            () = sleep_until(self.accepted + self.handshake_timeout) => {
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(error, "connection failed");
         }
-    };
-    if let Err(error) = served {
-        tracing::debug!(error, "connection failed");
     }
 }
