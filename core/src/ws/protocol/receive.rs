@@ -221,7 +221,14 @@ impl Receiver {
                         return Ok(None);
                     }
                     let deflate = self.inflater.is_some();
-                    let Some((header, len)) = Header::decode(input, deflate)? else {
+                    let decoded = Header::decode(input, deflate).or_else(|error| {
+                        if error == ProtocolError::InvalidLength {
+                            // Byte by byte the beginning is judged first.
+                            self.check_beginning(input)?;
+                        }
+                        Err(error)
+                    });
+                    let Some((header, len)) = decoded? else {
                         self.check_beginning(input)?;
                         self.cut = Cut::InHeader {
                             bytes: [0; Header::MAX_LEN],

@@ -100,6 +100,17 @@ fn fragmented(message: &Message, sizes: &[usize], pings: bool) -> Vec<u8> {
     wire
 }
 
+#[test]
+fn the_beginning_is_judged_before_the_length_however_it_arrives() {
+    // A continuation of nothing, unmasked, whose length has its highest bit set.
+    let bytes = [0, 127, 128, 0, 0, 0, 0, 0, 0, 0];
+    let cuts: Vec<usize> = (0..bytes.len()).collect();
+    for cuts in [&[][..], &cuts] {
+        let (_, error, _) = server_reads(LIMITS, &bytes, cuts);
+        assert_eq!(error, Some(ProtocolError::UnmaskedFrame), "{cuts:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_messages_in_any_fragments_and_any_reads_come_out_the_same(
