@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask test` is the one test command, `cargo xtask autobahn` its conformance
-//! suite alone.
+//! suite alone, `cargo xtask fuzz` the fuzz targets.
 
 #![allow(
     clippy::print_stdout,
@@ -11,6 +11,7 @@ mod autobahn;
 mod bench;
 mod each;
 mod failure;
+mod fuzz;
 mod peers;
 mod process;
 mod project;
@@ -28,7 +29,6 @@ use crate::{
     autobahn::{Selection, Server},
     failure::Failure,
     project::Project,
-    schedule::Report,
     steps::{Context, StepName},
 };
 
@@ -67,12 +67,20 @@ enum Command {
     },
     /// Measures towpath beside its peers: see docs/benchmark.md.
     Bench(bench::Options),
+    /// Runs the fuzz targets under the address sanitizer.
+    Fuzz {
+        /// How long all of them run together, one after another.
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u64,
+        /// Runs these targets, the files of `fuzz/fuzz_targets`.
+        #[arg(long, num_args = 1.., value_name = "TARGET")]
+        only: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(Some(report)) => report.print_end(),
-        Ok(None) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("{failure}");
             ExitCode::FAILURE
@@ -80,7 +88,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<Option<Report>, Failure> {
+fn run(command: Command) -> Result<ExitCode, Failure> {
     let project = Project::locate()?;
     let (selection, servers, steps) = match command {
         Command::Test { quick, only } => {
@@ -102,10 +110,14 @@ fn run(command: Command) -> Result<Option<Report>, Failure> {
         }
         Command::Bench(options) => {
             bench::run(&project, &options)?;
-            return Ok(None);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Fuzz { seconds, only } => {
+            return Ok(fuzz::run(&project, seconds, &only)?.print_end());
         }
     };
-    schedule::run(&Context::new(project, selection, servers), &steps).map(Some)
+    let report = schedule::run(&Context::new(project, selection, servers), &steps)?;
+    Ok(report.print_end())
 }
 
 fn chosen_steps(quick: bool, only: &[StepName]) -> Vec<StepName> {

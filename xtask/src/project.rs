@@ -84,6 +84,11 @@ impl Project {
         self.target.join("tools")
     }
 
+    /// What the fuzz targets are built into, and what they found.
+    pub(crate) fn fuzz(&self) -> PathBuf {
+        self.target.join("fuzz")
+    }
+
     /// What one run leaves behind: logs and reports.
     pub(crate) fn reports(&self) -> PathBuf {
         self.target.join("xtask")

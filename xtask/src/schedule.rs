@@ -99,12 +99,7 @@ impl Report {
         for (step, cause) in &self.failed {
             println!("failed step: {} ({cause})", step.name());
         }
-        println!("{} passed, {} failed", self.tally.passed, self.tally.failed);
-        if self.tally.failed == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        self.tally.print_end()
     }
 }
 

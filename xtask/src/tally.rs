@@ -1,6 +1,6 @@
 //! How many tests passed and failed, read from the closing lines of the test runners.
 
-use std::ops::AddAssign;
+use std::{ops::AddAssign, process::ExitCode};
 
 /// A count of tests.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -22,6 +22,16 @@ impl Tally {
         passed: 1,
         failed: 0,
     };
+
+    /// Prints the very last line of a run, and says how the program ends.
+    pub(crate) fn print_end(self) -> ExitCode {
+        println!("{} passed, {} failed", self.passed, self.failed);
+        if self.failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
 
     /// The sum of all closing lines in a runner's output: nextest's, libtest's and the plain `N passed, N failed`.
     /// `None` when there is none, so that a runner that died is not taken for one that passed.
