@@ -206,11 +206,11 @@ def deflations():
     for bits in range(8, 16):
         for takeover in (0, 0x80):
             direction = takeover | bits - 8
-            head = bytes([bits & 1, direction, direction, bits % 3, bits % 9]) + CUTS
-            body = message(words) + message(b"Hello") + message(words, flags=0x81)
-            body += message(b"abcdefghijklm", 13, 36000) + message(words, flags=0)
+            head = bytes([bits & 1, direction, direction, bits % 3, bits % 9, 7, 0x87, 0, 5]) + CUTS
+            body = message(words, flags=5) + message(b"Hello") + message(words, flags=0x85)
+            body += message(b"abcdefghijklm", 13, 36000) + message(words, flags=0) + message(words, flags=2)
             seed("deflate", f"window-{bits}-{takeover >> 7}", head + body)
-    seed("deflate", "empty", bytes([0, 7, 7, 0, 0]) + CUTS + message(b"") + message(b"x"))
+    seed("deflate", "empty", bytes([0, 7, 7, 0, 0, 7, 7, 0, 0]) + CUTS + message(b"") + message(b"x"))
 
 
 def events():

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 use towpath::ws::{
-    CloseCode, CloseFrame, Message, Outbox, ProtocolError,
+    Broadcast, CloseCode, CloseFrame, Message, Outbox, Outgoing, ProtocolError,
     protocol::{Connection, Event, Extensions, Role},
 };
 
@@ -437,23 +437,22 @@ pub fn mask(data: &[u8]) {
     );
 }
 
-/// `deflate`: terms, a seed, then messages that are sent, and pings between them.
+/// `deflate`: the terms of two connections, a seed, then messages that both send, and
+/// pings between them.
 pub fn deflate(data: &[u8]) {
     let mut input = Input::new(data);
     let role = input.choose(&[Role::Server, Role::Client]);
-    let agreed = Agreed::take(&mut input);
+    let mut senders = [Agreed::take(&mut input), Agreed::take(&mut input)].map(|agreed| {
+        let extensions = agreed.extensions();
+        let connection = Connection::with_extensions(role, UNLIMITED, extensions);
+        (agreed, connection, Outbox::default())
+    });
     let seed = input.word();
-    let extensions = agreed.extensions();
-    let mut sender = Connection::with_extensions(role, UNLIMITED, extensions);
-    let mut out = Outbox::default();
     let mut messages = Vec::new();
     let mut total = 0;
     // More than a window, and few enough for the twin to be done in a moment.
     while !input.is_empty() && total < 40 * 1024 {
         let flags = input.byte();
-        if flags & 0x80 != 0 {
-            sender.ping(&mut out);
-        }
         let payload = input.payload();
         let message = if flags & 1 == 0 {
             Message::Binary(payload)
@@ -462,12 +461,32 @@ pub fn deflate(data: &[u8]) {
         };
         total += message.len();
         messages.push(message.clone());
-        sender.send(message, &mut out);
+        let broadcast = Broadcast::new(message.clone());
+        for (_, connection, out) in &mut senders {
+            match flags >> 1 & 3 {
+                0 => connection.send(&broadcast, out),
+                1 => connection.send(Outgoing::uncompressed(message.clone()), out),
+                _ => connection.send(message.clone(), out),
+            }
+            if flags & 0x80 != 0 {
+                connection.ping(out);
+            }
+            if flags & 0x40 != 0 {
+                connection.rest();
+            }
+        }
     }
-    let bytes: Bytes = out.copy_to_bytes(out.remaining());
-    let mut twin = Deflated::new(Some(&agreed), role);
+    for (agreed, _, mut out) in senders {
+        let bytes = out.copy_to_bytes(out.remaining());
+        check_deflated(&agreed, role, &bytes, &messages, seed);
+    }
+}
+
+/// What went out is `messages`, for the twin and for the library's other end.
+fn check_deflated(agreed: &Agreed, role: Role, bytes: &[u8], messages: &[Message], seed: u32) {
+    let mut twin = Deflated::new(Some(agreed), role);
     let mut sent = messages.iter();
-    for frame in wire::sent(&bytes, role == Role::Client, true) {
+    for frame in wire::sent(bytes, role == Role::Client, true) {
         let frame = twin.said(&frame);
         if frame.opcode < CLOSE {
             let message = sent.next().expect("no more than was sent");
@@ -478,9 +497,9 @@ pub fn deflate(data: &[u8]) {
         }
     }
     assert_eq!(sent.count(), 0);
-    let mut peer = Connection::with_extensions(other(role), UNLIMITED, extensions);
+    let mut peer = Connection::with_extensions(other(role), UNLIMITED, agreed.extensions());
     let mut sent = messages.iter();
-    for mut piece in Cuts::new(seed).pieces(&bytes) {
+    for mut piece in Cuts::new(seed).pieces(bytes) {
         while let Some(event) = peer
             .receive(&mut piece, &mut Outbox::default())
             .expect("what we send is good")

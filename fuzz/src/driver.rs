@@ -15,6 +15,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::{Sleep, sleep, timeout};
 use towpath::{
     Drain, Stats,
+    backpressure::Permits,
     ws::{
         Accepted, HandlerError, Message, Outbox, Received, Transport, WebSocket, WsConfig, drive,
         protocol::Role,
@@ -302,6 +303,7 @@ pub fn run(data: &[u8]) {
             read_ahead: read_ahead.clone(),
             guard: (flags & 4 != 0).then(|| drain.guard().expect("no drain has begun")),
             role: Role::Server,
+            permits: Permits::default(),
         };
         let driver = drive(transport, accepted, |socket| seen.handle(socket, steps));
         tokio::spawn(async move {
