@@ -26,8 +26,12 @@ impl Raw {
             .iter()
             .map(|offer| ("Sec-WebSocket-Extensions", *offer))
             .collect();
+        Self::open_with(address, path, &offers).await
+    }
+
+    async fn open_with(address: std::net::SocketAddr, path: &str, lines: &[(&str, &str)]) -> Self {
         let mut connection = Connection::open(address).await;
-        connection.write(handshake(path, &offers).as_bytes()).await;
+        connection.write(handshake(path, lines).as_bytes()).await;
         let head = connection.head().await;
         assert_eq!(head.status, 101, "{head:?}");
         let agreed = head.get("sec-websocket-extensions").map(str::to_owned);
@@ -165,17 +169,68 @@ on_both! {
         assert_eq!(plain.close_frame().await.code.get(), 1002);
     }
 
-    async fn a_topic_reaches_a_compressed_socket(framework: Framework) {
+    async fn a_topic_reaches_compressed_sockets_in_the_same_bytes(framework: Framework) {
         let testbed = framework.start(&["--deflate"]).await;
-        let mut socket =
-            Raw::open(testbed.address(), "/topics/news/ws", &["permessage-deflate"]).await;
-        assert_eq!(socket.agreed.as_deref(), Some(AGREED));
+        let address = testbed.address();
+        let open = async |offer: &str, protocol: Option<&str>| {
+            let offer = (!offer.is_empty()).then_some(("Sec-WebSocket-Extensions", offer));
+            let protocol = protocol.map(|name| ("Sec-WebSocket-Protocol", name));
+            let lines: Vec<_> = offer.into_iter().chain(protocol).collect();
+            Raw::open_with(address, "/topics/news/ws", &lines).await
+        };
+        let mut plain = open("", None).await;
+        let mut wide = open("permessage-deflate", None).await;
+        let mut covering = open("permessage-deflate; server_max_window_bits=9", None).await;
+        let mut narrow = open("permessage-deflate; server_max_window_bits=8", None).await;
+        let mut enveloped = open("permessage-deflate", Some("towpath.v1")).await;
+        assert_eq!(wide.agreed.as_deref(), Some(AGREED));
         let text = "news ".repeat(100);
-        let posted =
-            http::request(testbed.address(), "POST", "/topics/news", &[], text.as_bytes()).await;
-        assert!(posted.status < 300, "{posted:?}");
-        let (first, payload) = socket.frame().await;
-        let payload = if first & 0x40 == 0 { payload.to_vec() } else { inflated(&payload, 4096) };
-        assert_eq!(payload, text.as_bytes());
+        for _ in 0..2 {
+            let posted = http::post(address, "/topics/news", &text).await;
+            assert_eq!(posted.status, 201, "{posted:?}");
+            assert_eq!(plain.frame().await, (0x81, BytesMut::from(&*text)));
+            let (first, shared) = wide.frame().await;
+            assert_eq!((first, &*inflated(&shared, 4096)), (0xc1, text.as_bytes()));
+            assert!(shared.len() < 50);
+            assert_eq!(covering.frame().await, (first, shared));
+            let (first, payload) = narrow.frame().await;
+            assert_eq!((first, &*inflated(&payload, 4096)), (0xc1, text.as_bytes()));
+            let (first, payload) = enveloped.frame().await;
+            assert_eq!(first, 0xc1);
+            let envelope: serde_json::Value =
+                serde_json::from_slice(&inflated(&payload, 4096)).expect("JSON");
+            assert_eq!(envelope["data"], text);
+        }
+    }
+
+    async fn contexts_are_taken_over_where_both_want_that(framework: Framework) {
+        let testbed = framework.start(&["--deflate", "--deflate-takeover"]).await;
+        let text: String = (0..500).map(|n| format!("{n}, ")).collect();
+        for (parameters, smaller) in [
+            ("", true),
+            ("; server_max_window_bits=15", true),
+            ("; client_no_context_takeover", true),
+            ("; server_no_context_takeover", false),
+        ] {
+            let offer = format!("permessage-deflate{parameters}");
+            let mut socket = Raw::open(testbed.address(), "/echo", &[&offer]).await;
+            assert_eq!(socket.agreed.as_deref(), Some(&*offer));
+            let mut window = Decompress::new(false);
+            let mut sizes = Vec::new();
+            for _ in 0..3 {
+                socket.write(&frame(0xc1, &deflated(text.as_bytes()))).await;
+                let (first, payload) = socket.frame().await;
+                assert_eq!(first, 0xc1, "{offer}");
+                sizes.push(payload.len());
+                let body = [&payload[..], &[0, 0, 0xff, 0xff]].concat();
+                let mut out = Vec::with_capacity(1 << 16);
+                window
+                    .decompress_vec(&body, &mut out, FlushDecompress::Sync)
+                    .expect("inflated");
+                assert_eq!(out, text.as_bytes(), "{offer}");
+            }
+            assert_eq!(sizes[1] < sizes[0] / 4, smaller, "{offer}: {sizes:?}");
+            assert_eq!(sizes[2] < sizes[0] / 4, smaller, "{offer}: {sizes:?}");
+        }
     }
 }
