@@ -1,7 +1,7 @@
 //! An echo server with all defaults, heartbeat among them, on one thread: what
 //! `tests/costs.rs` measures the memory of, and what a heap profiler is pointed at.
 //!
-//! `idle_echo axum|actix` prints where it listens, serves `/echo` and `/live` (how
+//! `idle_echo axum|actix [deflate]` prints where it listens, serves `/echo` and `/live` (how
 //! many sockets live), and ends with its standard input.
 
 use std::{
@@ -13,11 +13,18 @@ use std::{
 use axum::{Router, routing::get, serve::ListenerExt};
 use towpath::{
     Stats,
-    ws::{HandlerError, WebSocket},
+    ws::{Deflate, HandlerError, WebSocket, WsConfig},
 };
+
+const USAGE: &str = "usage: idle_echo axum|actix [deflate]";
 
 fn main() -> io::Result<()> {
     let framework = env::args().nth(1);
+    let deflate = match env::args().nth(2).as_deref() {
+        Some("deflate") => true,
+        None => false,
+        Some(_) => return Err(Error::other(USAGE)),
+    };
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     let mut stdout = io::stdout();
@@ -30,9 +37,9 @@ fn main() -> io::Result<()> {
         std::process::exit(0);
     });
     match framework.as_deref() {
-        Some("axum") => over_axum(listener),
-        Some("actix") => over_actix(listener),
-        _ => Err(Error::other("usage: idle_echo axum|actix")),
+        Some("axum") => over_axum(listener, deflate),
+        Some("actix") => over_actix(listener, deflate),
+        _ => Err(Error::other(USAGE)),
     }
 }
 
@@ -48,14 +55,19 @@ async fn live() -> String {
     Stats::global().snapshot().websockets.to_string()
 }
 
-fn over_axum(listener: TcpListener) -> io::Result<()> {
+/// All defaults; compression is off by default.
+fn config(deflate: bool) -> WsConfig {
+    WsConfig::new().deflate(deflate.then(Deflate::new))
+}
+
+fn over_axum(listener: TcpListener, deflate: bool) -> io::Result<()> {
     use towpath_axum::{WsLayer, WsUpgrade, on_connect, ws};
 
     let upgrade = async |upgrade: WsUpgrade| upgrade.on_upgrade(echo);
     let app = Router::new()
         .route("/echo", ws(upgrade))
         .route("/live", get(live))
-        .layer(WsLayer);
+        .layer(WsLayer::from(config(deflate)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -65,7 +77,7 @@ fn over_axum(listener: TcpListener) -> io::Result<()> {
     })
 }
 
-fn over_actix(listener: TcpListener) -> io::Result<()> {
+fn over_actix(listener: TcpListener, deflate: bool) -> io::Result<()> {
     use actix_web::{App, HttpServer, rt::System, web};
     use towpath_actix::{WsLayer, WsUpgrade, on_connect, ws};
 
@@ -73,9 +85,9 @@ fn over_actix(listener: TcpListener) -> io::Result<()> {
         upgrade.on_upgrade(echo)
     }
     System::new().block_on(async {
-        HttpServer::new(|| {
+        HttpServer::new(move || {
             App::new()
-                .wrap(WsLayer::new())
+                .wrap(WsLayer::from(config(deflate)))
                 .service(web::resource("/echo").route(ws(upgrade)))
                 .service(web::resource("/live").get(live))
         })
