@@ -9,7 +9,7 @@ use actix_web::{
     HttpRequest, HttpResponse, Responder,
     body::{BodySize, BoxBody, MessageBody},
     http::{
-        Method, StatusCode,
+        ConnectionType, Method, StatusCode, Version,
         header::{ContentType, RETRY_AFTER},
     },
 };
@@ -109,7 +109,17 @@ impl<S: Source + 'static> Responder for Sse<S> {
             return stream_head().finish();
         }
         match self.0.into_body() {
-            Ok(body) => stream_head().body(Events(Box::pin(body))),
+            Ok(body) => {
+                let mut response = stream_head().body(Events(Box::pin(body)));
+                // RFC 9112 §6.1: no chunks for HTTP/1.0, where the body ends with the
+                // connection; actix sends them all the same.
+                if request.version() < Version::HTTP_11 {
+                    let head = response.head_mut();
+                    head.no_chunking(true);
+                    head.set_connection_type(ConnectionType::Close);
+                }
+                response
+            }
             Err(draining) => refusal(&draining),
         }
     }

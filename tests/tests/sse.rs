@@ -102,4 +102,106 @@ on_both! {
         assert_eq!(response.status, 400);
         assert_eq!(testbed.counts().await.rejected_total, 1);
     }
+
+    /// WHATWG HTML §9.2: a reader takes this type alone; and RFC 9112 §6: how the body ends.
+    async fn the_head_says_what_comes_and_nothing_twice(framework: Framework) {
+        let testbed = framework.start(&[]).await;
+        let headers = [("Accept-Encoding", "gzip, br"), ("Accept", "application/json")];
+        let path = "/count?n=2&interval_ms=0";
+        let mut stream = EventStream::open_with(testbed.address(), path, &headers).await;
+        let head = stream.head().clone();
+        for (name, value) in [
+            ("content-type", "text/event-stream"),
+            ("cache-control", "no-cache, no-transform"),
+            ("x-accel-buffering", "no"),
+            ("transfer-encoding", "chunked"),
+        ] {
+            let found: Vec<_> = head.headers.iter().filter(|(found, _)| found == name).collect();
+            assert_eq!(found, [&(name.to_owned(), value.to_owned())]);
+        }
+        for name in ["content-length", "content-encoding", "connection", "etag"] {
+            assert_eq!(head.get(name), None, "{name}");
+        }
+        assert_eq!(ids(&stream.rest().await), ["1", "2"]);
+    }
+
+    /// RFC 9112 §6.3: without chunks the body ends with the connection.
+    async fn a_reader_of_http_1_0_is_given_no_chunks(framework: Framework) {
+        let testbed = framework.start(&[]).await;
+        let mut connection = http::Connection::open(testbed.address()).await;
+        connection.write(b"GET /count?n=2&interval_ms=0 HTTP/1.0\r\n\r\n").await;
+        let head = connection.head().await;
+        assert_eq!(head.status, 200, "{head:?}");
+        assert_eq!(head.get("content-type"), Some("text/event-stream"));
+        assert_eq!(head.get("transfer-encoding"), None);
+        assert_eq!(head.get("content-length"), None);
+        let mut body = http::Body::new(connection, &head);
+        let mut text = Vec::new();
+        while let Some(chunk) = tokio::time::timeout(SOON, body.chunk()).await.expect("soon").expect("in order") {
+            text.extend_from_slice(&chunk);
+        }
+        let expected = "retry: 3000\n\nid: 1\nevent: tick\ndata: 1\n\nid: 2\nevent: tick\ndata: 2\n\n";
+        assert_eq!(String::from_utf8_lossy(&text), expected);
+    }
+
+    /// RFC 9110 §9.3.2: no content, and the connection goes on.
+    async fn a_head_has_no_content_behind_it(framework: Framework) {
+        let testbed = framework.start(&[]).await;
+        let mut connection = http::Connection::open(testbed.address()).await;
+        for path in ["/count?n=5&interval_ms=1", "/topics/a"] {
+            connection.write(http::head("HEAD", path, &[]).as_bytes()).await;
+            let head = connection.head().await;
+            assert!([200, 405].contains(&head.status), "{path}: {head:?}");
+            // What comes next is the next answer's first byte.
+            connection.write(http::head("GET", "/healthz", &[]).as_bytes()).await;
+            let head = connection.head().await;
+            assert_eq!(head.status, 200, "{path}");
+            connection = http::Body::new(connection, &head).skip().await;
+        }
+    }
+
+    /// CR, LF and CRLF arrive as LF; everything else arrives as it was published.
+    async fn any_text_arrives_as_it_was_published(framework: Framework) {
+        let testbed = framework.start(&[]).await;
+        let mut stream = EventStream::open(testbed.address(), "/topics/texts").await;
+        for text in [
+            "",
+            " ",
+            "  leading",
+            "trailing  ",
+            ":",
+            ": no comment",
+            "data: no field",
+            "id: 1\nevent: x\nretry: 1",
+            "a\nb",
+            "a\rb",
+            "a\r\nb",
+            "a\n\rb",
+            "\n",
+            "\r",
+            "\r\n",
+            "\n\n\n",
+            "\r\r\n\n",
+            "ends\n",
+            "ends\r\n\r\n",
+            "\n\nbegins",
+            "\u{FEFF}",
+            "\u{FEFF}data",
+            "a\0b",
+            "\0",
+            "a\u{2028}b\u{2029}c\u{85}d\u{B}e\u{C}f",
+            "\t\ttabs\t",
+            "h\u{e9}llo \u{1f980}",
+            "data",
+            "data:",
+            "[DONE]",
+        ] {
+            let response = http::post(testbed.address(), "/topics/texts", text).await;
+            assert_eq!(response.status, 201, "{text:?}");
+            let event = stream.event().await;
+            assert_eq!(event.data, text.replace("\r\n", "\n").replace('\r', "\n"), "{text:?}");
+            assert_eq!(event.event, "message", "{text:?}");
+            assert!(response.text().contains(&event.id), "{text:?}");
+        }
+    }
 }

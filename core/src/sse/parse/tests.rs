@@ -1,9 +1,10 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
+use http_body_util::BodyExt;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::sse::Event;
+use crate::sse::{Event, KeepAlive, Sse};
 
 const CASES: &str = include_str!("../../../tests/cases/sse_parse.json");
 
@@ -139,8 +140,89 @@ fn a_retry_beyond_all_time_is_the_longest() {
 }
 
 fn any_text() -> impl Strategy<Value = String> {
-    // Line ends, colons and spaces are what can break a stream.
-    prop_oneof![any::<String>(), "[\r\n: a\u{FEFF}\0é]{0,12}"]
+    // Line ends, colons and spaces are what can break a stream; the other separators and
+    // marks are what must not.
+    prop_oneof![
+        any::<String>(),
+        "[\r\n: a\u{FEFF}\u{2028}\u{2029}\u{85}\u{B}\u{C}\0é🦀]{0,12}",
+        "( |\u{FEFF}|\r|\n|\r\n|data|id|event|retry|:|: |0|é){0,8}",
+    ]
+}
+
+/// What an application says of an event, in its order.
+#[derive(Clone, Debug)]
+enum Said {
+    Id(String),
+    Name(String),
+    Data(String),
+    Comment(String),
+    Retry(u32),
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    prop_oneof![
+        any_text().prop_map(|id| Said::Id(one_line(&id).replace('\0', ""))),
+        any_text().prop_map(|name| Said::Name(one_line(&name))),
+        any_text().prop_map(Said::Data),
+        any_text().prop_map(Said::Comment),
+        any::<u32>().prop_map(Said::Retry),
+    ]
+}
+
+fn event_of(said: &[Said]) -> Event {
+    said.iter().fold(Event::new(), |event, said| match said {
+        Said::Id(id) => event.id(id),
+        Said::Name(name) => event.event(name),
+        Said::Data(data) => event.data(data),
+        Said::Comment(text) => event.comment(text),
+        Said::Retry(time) => event.retry(Duration::from_millis(u64::from(*time))),
+    })
+}
+
+/// What a reader has to make of it: the events, the last id, and the retry time.
+type Read = (Vec<MessageEvent>, String, Option<Duration>);
+
+fn reading_of(events: &[Vec<Said>]) -> Read {
+    let mut read = Read::default();
+    let (dispatched, last_id, retry) = &mut read;
+    for said in events {
+        let mut name = String::new();
+        let mut data = Vec::new();
+        for said in said {
+            match said {
+                Said::Id(id) => last_id.clone_from(id),
+                Said::Name(new) => name.clone_from(new),
+                Said::Data(more) => data.push(lf(more)),
+                Said::Comment(_) => {}
+                Said::Retry(time) => *retry = Some(Duration::from_millis(u64::from(*time))),
+            }
+        }
+        if data.is_empty() {
+            continue;
+        }
+        if name.is_empty() {
+            "message".clone_into(&mut name);
+        }
+        dispatched.push(MessageEvent {
+            event: name,
+            data: data.join("\n"),
+            id: last_id.clone(),
+        });
+    }
+    read
+}
+
+fn read<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Read {
+    let mut parser = Parser::new();
+    for part in parts {
+        parser.receive(part).unwrap();
+    }
+    let dispatched = events(&mut parser);
+    (
+        dispatched,
+        parser.last_event_id().to_owned(),
+        parser.retry(),
+    )
 }
 
 fn lf(text: &str) -> String {
@@ -171,6 +253,37 @@ proptest! {
             parser.receive(part).unwrap();
         }
         prop_assert_eq!(events(&mut parser), expected);
+    }
+
+    /// Whatever was said, in any order, and however the bytes are cut.
+    #[test]
+    fn a_reader_reads_what_was_said(
+        said in prop::collection::vec(prop::collection::vec(said(), 0..5), 0..4),
+    ) {
+        let encode = |said: &Vec<Said>| event_of(said).encode().unwrap();
+        let stream = said.iter().map(encode).collect::<Vec<_>>().concat();
+        let expected = reading_of(&said);
+        prop_assert_eq!(read([&stream[..]]), expected.clone());
+        prop_assert_eq!(read(stream.chunks(1)), expected.clone());
+        for at in 0..=stream.len() {
+            let (first, second) = stream.split_at(at);
+            prop_assert_eq!(read([first, second]), expected.clone(), "cut at {}", at);
+        }
+    }
+
+    /// The same of the body of a response, with all that it says by itself.
+    #[test]
+    fn a_reader_of_the_body_reads_what_was_said(
+        said in prop::collection::vec(prop::collection::vec(said(), 0..5), 0..20),
+        comment in any_text(),
+    ) {
+        let events = said.iter().map(|said| event_of(said)).collect::<Vec<_>>();
+        let sse = Sse::new(futures_util::stream::iter(events))
+            .keep_alive(KeepAlive::new().text(comment));
+        let body = sse.into_body().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let body = runtime.unwrap().block_on(body.collect()).unwrap().to_bytes();
+        prop_assert_eq!(read([&body[..]]), reading_of(&said));
     }
 
     #[test]
