@@ -10,6 +10,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     Failure, Target,
+    h2::Tunnel,
     handshake::{Handshake, head_end},
     incoming::{Incoming, Verified},
     poll::{Poll, Ready},
@@ -38,6 +39,19 @@ pub(crate) struct Connection {
     offset: usize,
     replies: Vec<u8>,
     awaits_room: bool,
+    /// HTTP/2 around it.
+    tunnel: Option<Box<Tunnel>>,
+}
+
+/// What stands around the messages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wrap {
+    /// Nothing, not even frames.
+    Raw,
+    /// WebSocket over HTTP/1.1.
+    Http1,
+    /// WebSocket over HTTP/2.
+    Http2,
 }
 
 /// Connects; `number` counts the connections of the run.
@@ -94,6 +108,27 @@ impl Connection {
         Ok(Self::new(stream, Incoming::frames(target.compress)))
     }
 
+    /// Connects with HTTP/2, and opens a WebSocket as its only stream.
+    pub(crate) fn tunnelled(target: &Target, number: usize) -> Result<Self, Failure> {
+        let mut stream = connect(target.addr, number)?;
+        let mut tunnel = Tunnel::new(target)?;
+        while !tunnel.is_open() {
+            stream.write_all(&std::mem::take(&mut tunnel.out))?;
+            let mut part = [0; 2048];
+            let read = stream
+                .read(&mut part)
+                .map_err(|error| format!("connection {number}, upgrading: {error}"))?;
+            if read == 0 {
+                return Err(format!("connection {number} was not upgraded").into());
+            }
+            tunnel.receive(&part[..read], |_| Err("the server speaks first".into()))?;
+        }
+        stream.set_nonblocking(true)?;
+        let mut connection = Self::new(stream, Incoming::frames(None));
+        connection.tunnel = Some(Box::new(tunnel));
+        Ok(connection)
+    }
+
     fn new(stream: TcpStream, incoming: Incoming) -> Self {
         Self {
             stream,
@@ -103,6 +138,7 @@ impl Connection {
             offset: 0,
             replies: Vec::new(),
             awaits_room: false,
+            tunnel: None,
         }
     }
 
@@ -126,26 +162,33 @@ impl Connection {
         self.awaits_room = false;
         loop {
             // Never within a message.
-            if self.offset == 0 && !self.replies.is_empty() {
-                let Some(written) = self.write_replies()? else {
-                    return Ok(());
-                };
+            let replies = self.offset == 0 && !self.replies.is_empty();
+            if !replies && self.to_send == 0 {
+                return self.write_tunnel();
+            }
+            let bytes = if replies {
+                &self.replies[..]
+            } else {
+                &ring.frames(self.sent, self.to_send).0[self.offset..]
+            };
+            let written = match &mut self.tunnel {
+                None => match write(&mut self.stream, bytes)? {
+                    Some(written) => written,
+                    None => {
+                        self.awaits_room = true;
+                        return Ok(());
+                    }
+                },
+                Some(tunnel) => match tunnel.send(bytes) {
+                    // Until the server gives room.
+                    0 => return self.write_tunnel(),
+                    sent => sent,
+                },
+            };
+            if replies {
                 self.replies.drain(..written);
                 continue;
             }
-            if self.to_send == 0 {
-                return Ok(());
-            }
-            let (bytes, _) = ring.frames(self.sent, self.to_send);
-            let rest = &bytes[self.offset..];
-            let written = match self.stream.write(rest) {
-                Ok(written) => written,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.awaits_room = true;
-                    return Ok(());
-                }
-                Err(error) => return Err(format!("writing: {error}").into()),
-            };
             self.offset += written;
             while self.to_send > 0 {
                 let size = ring.frames(self.sent, 1).0.len();
@@ -159,15 +202,19 @@ impl Connection {
         }
     }
 
-    fn write_replies(&mut self) -> Result<Option<usize>, Failure> {
-        match self.stream.write(&self.replies) {
-            Ok(written) => Ok(Some(written)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+    /// Writes what is wrapped already.
+    fn write_tunnel(&mut self) -> Result<(), Failure> {
+        let Some(tunnel) = &mut self.tunnel else {
+            return Ok(());
+        };
+        while !tunnel.out.is_empty() {
+            let Some(written) = write(&mut self.stream, &tunnel.out)? else {
                 self.awaits_room = true;
-                Ok(None)
-            }
-            Err(error) => Err(format!("writing: {error}").into()),
+                return Ok(());
+            };
+            tunnel.out.drain(..written);
         }
+        Ok(())
     }
 
     /// One read, and the checks of what it brought.
@@ -183,8 +230,12 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(format!("reading: {error}").into()),
         };
-        self.incoming
-            .feed(&buffer[..read], ring, verified, &mut self.replies)?;
+        let (incoming, replies) = (&mut self.incoming, &mut self.replies);
+        let mut feed = |bytes: &[u8]| incoming.feed(bytes, ring, verified, replies);
+        match &mut self.tunnel {
+            None => feed(&buffer[..read])?,
+            Some(tunnel) => tunnel.receive(&buffer[..read], feed)?,
+        }
         if self.incoming.is_closed() {
             return Err("the server has closed a socket".into());
         }
@@ -197,6 +248,15 @@ impl Connection {
     /// Whether it only hears what others say.
     fn listens(&self) -> bool {
         self.sent == 0 && self.to_send == 0
+    }
+}
+
+/// `None`: there is no room.
+fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<Option<usize>, Failure> {
+    match stream.write(bytes) {
+        Ok(written) => Ok(Some(written)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(format!("writing: {error}").into()),
     }
 }
 
@@ -232,20 +292,20 @@ impl Pool {
         Ok(())
     }
 
-    /// Adds connections that are upgraded, or raw ones.
+    /// Adds connections.
     pub(crate) fn connect(
         &mut self,
         target: &Target,
-        raw: bool,
+        wrap: Wrap,
         count: usize,
     ) -> Result<(), Failure> {
         let handshake = Handshake::new(target);
         for _ in 0..count {
             let number = self.connections.len();
-            self.add(if raw {
-                Connection::raw(target, number)?
-            } else {
-                Connection::upgraded(target, &handshake, number)?
+            self.add(match wrap {
+                Wrap::Raw => Connection::raw(target, number)?,
+                Wrap::Http1 => Connection::upgraded(target, &handshake, number)?,
+                Wrap::Http2 => Connection::tunnelled(target, number)?,
             })?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Failure, Kind, Target, Time,
-    connection::{LIMIT, Pool},
+    connection::{LIMIT, Pool, Wrap},
     histogram::Histogram,
     meter::{Meter, Report, nanos},
     ring::Ring,
@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// No handshake: the bytes themselves come back.
     #[arg(long)]
     raw: bool,
+    /// Over HTTP/2, each connection a stream.
+    #[arg(long, conflicts_with = "raw")]
+    h2: bool,
     /// Messages a second over all connections, sent when they are due; the latency counts from then.
     #[arg(long)]
     rate: Option<u32>,
@@ -42,7 +45,12 @@ pub(crate) fn run(target: &Target, options: &Options) -> Result<Report, Failure>
     let in_flight = usize::try_from(options.in_flight)?;
     let ring = Ring::new(options.kind, options.size, in_flight, target.compress)?;
     let mut pool = Pool::new(ring)?;
-    pool.connect(target, options.raw, options.connections)?;
+    let wrap = match (options.raw, options.h2) {
+        (true, _) => Wrap::Raw,
+        (_, true) => Wrap::Http2,
+        _ => Wrap::Http1,
+    };
+    pool.connect(target, wrap, options.connections)?;
     let mut latencies = Latencies::new(options);
     let mut pace = options.rate.map(Pace::new);
     if pace.is_none() {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Failure, Kind, Target, Time,
-    connection::Pool,
+    connection::{LIMIT, Pool, Wrap},
     meter::{Meter, Report},
     ring::Ring,
 };
@@ -37,7 +37,7 @@ pub(crate) fn run(target: &Target, options: &Options) -> Result<Report, Failure>
     let in_flight = usize::try_from(options.in_flight)?;
     let ring = Ring::new(options.kind, options.size, in_flight, target.compress)?;
     let mut pool = Pool::new(ring)?;
-    pool.connect(target, false, options.subscribers)?;
+    pool.connect(target, Wrap::Http1, options.subscribers)?;
     thread::sleep(SETTLE);
     let mut under_way = UnderWay::new(options.subscribers);
     let mut meter = Meter::start(target.pid, options.time);
@@ -54,7 +54,7 @@ pub(crate) fn run(target: &Target, options: &Options) -> Result<Report, Failure>
             pool.flush(0)?;
         }
         room = 0;
-        if over && under_way.stands_still() > crate::connection::LIMIT {
+        if over && under_way.stands_still() > LIMIT {
             return Err(format!("{} messages were not heard by all", under_way.len()).into());
         }
         pool.turn(meter.patience(now), |_, connection, messages| {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Failure, Kind, Target,
-    connection::{LIMIT, Pool},
+    connection::{LIMIT, Pool, Wrap},
     meter::{Report, nanos, rss},
     ring::Ring,
 };
@@ -57,11 +57,12 @@ pub(crate) fn run(target: &Target, options: &Options) -> Result<Report, Failure>
 }
 
 fn open(pool: &mut Pool, target: &Target, options: &Options, count: usize) -> Result<(), Failure> {
+    let wrap = if options.raw { Wrap::Raw } else { Wrap::Http1 };
     let end = pool.connections.len() + count;
     while pool.connections.len() < end {
         let first = pool.connections.len();
         let some = AT_ONCE.min(end - first);
-        pool.connect(target, options.raw, some)?;
+        pool.connect(target, wrap, some)?;
         if options.messages > 0 {
             speak(pool, first, options.messages)?;
         } else {

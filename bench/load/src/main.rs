@@ -13,6 +13,7 @@ mod echo;
 mod events;
 mod fan;
 mod frame;
+mod h2;
 mod handshake;
 mod handshakes;
 mod histogram;

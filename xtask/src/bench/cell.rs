@@ -167,6 +167,15 @@ impl Bench<'_> {
         program: &Path,
         counts: bool,
     ) -> Result<Cell, Failure> {
+        if let LooksAt::Memory { files } = row.looks_at {
+            let [prlimit, both, _] = files_words(files);
+            let may = Job::new(prlimit).args([both]).args(["true"]);
+            if !self.log.run(&may)?.succeeded() {
+                return Err(Failure::new(format!(
+                    "server and generator need {files} open files each, and the hard limit may not be raised so far"
+                )));
+            }
+        }
         let start = || {
             let words = server_words(row, peer, program, self.machine);
             RunningServer::start_words(&words, self.log)
@@ -248,7 +257,7 @@ impl Bench<'_> {
             words.extend(files_words(files));
         }
         words.push(self.load.clone().into());
-        let ours = peer.side == Side::Towpath;
+        let ours = matches!(peer.program, Program::Testbed(_));
         let path = match (row.place, ours) {
             (Place::Echo, _) => "/echo".to_owned(),
             (Place::Fan, true) => format!("{TOPIC}/ws"),
@@ -320,7 +329,7 @@ fn server_words(row: &Row, peer: &Peer, program: &Path, machine: &Machine) -> Ve
     words.push(row.threads.to_string().into());
     words.extend(peer.args.iter().map(OsString::from));
     if let Some(compress) = row.compress {
-        if peer.side == Side::Towpath {
+        if matches!(peer.program, Program::Testbed(_)) {
             words.push("--deflate".into());
         } else {
             words.extend(["--compress", compress].map(OsString::from));
@@ -329,11 +338,8 @@ fn server_words(row: &Row, peer: &Peer, program: &Path, machine: &Machine) -> Ve
     words
 }
 
-/// Raises the limit of open files; fails to start the program where that is not allowed.
+/// Raises the limit of open files for a program.
 fn files_words(files: u32) -> [OsString; 3] {
-    [
-        "prlimit".into(),
-        format!("--nofile={files}:").into(),
-        "--".into(),
-    ]
+    let both = format!("--nofile={files}:{files}");
+    ["prlimit".into(), both.into(), "--".into()]
 }

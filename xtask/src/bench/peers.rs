@@ -48,6 +48,7 @@ pub(crate) const RAW_64: &str = "raw-64k";
 pub(crate) const RAW_256: &str = "raw-256k";
 pub(crate) const OUR_AXUM: &str = "towpath-axum";
 pub(crate) const OUR_ACTIX: &str = "towpath-actix";
+pub(crate) const OUR_TAKEOVER: &str = "towpath-takeover";
 pub(crate) const AXUM: &str = "axum";
 pub(crate) const ACTIX: &str = "actix-ws";
 pub(crate) const FASTWEBSOCKETS: &str = "fastwebsockets";
@@ -94,6 +95,12 @@ pub(crate) const PEERS: &[Peer] = &[
         "towpath in actix-web: the same of testbed-actix",
         Side::Towpath,
         Program::Testbed("testbed-actix"),
+    ),
+    peer(
+        OUR_TAKEOVER,
+        "towpath in axum with context takeover, which the testbeds have no option for",
+        Side::Towpath,
+        Program::Server("towpath"),
     ),
     peer(
         AXUM,

@@ -1,8 +1,8 @@
 //! What is measured.
 
 use crate::bench::peers::{
-    ACTIX, AXUM, BUN, FASTWEBSOCKETS, OUR_ACTIX, OUR_AXUM, RAW_64, RAW_256, TOKIO_WEBSOCKETS,
-    TUNGSTENITE, UWS, WS, YAWC,
+    ACTIX, AXUM, BUN, FASTWEBSOCKETS, OUR_ACTIX, OUR_AXUM, OUR_TAKEOVER, RAW_64, RAW_256,
+    TOKIO_WEBSOCKETS, TUNGSTENITE, UWS, WS, YAWC,
 };
 
 /// A load, who bears it, and what is looked at.
@@ -348,9 +348,26 @@ pub(crate) const ROWS: &[Row] = &[
         compress: Some("no-takeover"),
         peers: COMPRESSED,
         ..echo(
-            "deflate",
+            "deflate-no-takeover",
             "echo, 64x16, 1 KiB of JSON compressed without context takeover; CPU a message",
             &["echo", "--size", "1024", "--kind", "json"],
+        )
+    },
+    Row {
+        compress: Some("takeover"),
+        peers: &[OUR_TAKEOVER, YAWC, UWS, BUN, WS],
+        ..echo(
+            "deflate-takeover",
+            "the same with context takeover in both directions",
+            &["echo", "--size", "1024", "--kind", "json"],
+        )
+    },
+    Row {
+        peers: &[OUR_AXUM, AXUM],
+        ..echo(
+            "h2-1k",
+            "echo over HTTP/2, 64 connections of one stream with 16 messages in flight, 1 KiB binary; CPU a message",
+            &["echo", "--size", "1024", "--h2"],
         )
     },
     Row {

@@ -1,34 +1,34 @@
-//! actix-ws and actix-web-lab's `sse`: the echo of their documentation, and the broadcast of the chat example.
+//! actix-ws and actix-web-lab's `sse`: the echo of their documentation. The broadcast is a task a subscriber on a
+//! `broadcast` channel, as in axum's chat example: actix-ws's own keeps the sessions in a list and sends to one after
+//! the other, which made a delivery several times dearer.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, time::Duration};
 
 use actix_web::{
     App, HttpRequest, HttpResponse, HttpServer, Responder,
     web::{self, Data, Payload},
 };
 use actix_web_lab::sse;
-use actix_ws::{AggregatedMessage, Message, Session};
+use actix_ws::{AggregatedMessage, Message};
 use bench_servers::Options;
+use bytestring::ByteString;
 use clap::Parser;
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::{Mutex, mpsc};
+use futures_util::StreamExt as _;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
 
 const LARGEST: usize = 16 << 20;
 
-#[derive(Clone, Default)]
-struct Rooms {
-    sessions: Arc<Mutex<Vec<Session>>>,
-    streams: Arc<Mutex<Vec<mpsc::Sender<sse::Event>>>>,
-}
+type Sender = broadcast::Sender<ByteString>;
 
 #[actix_web::main]
 async fn main() -> io::Result<()> {
     let options = Options::parse();
     let listener = options.listen()?;
-    let rooms = Rooms::default();
+    let sender: Sender = broadcast::channel(1024).0;
     HttpServer::new(move || {
         App::new()
-            .app_data(Data::new(rooms.clone()))
+            .app_data(Data::new(sender.clone()))
             .route("/echo", web::get().to(echo))
             .route("/fan", web::get().to(fan))
             .route("/sse", web::get().to(events))
@@ -68,11 +68,19 @@ async fn echo(request: HttpRequest, body: Payload) -> actix_web::Result<impl Res
 async fn fan(
     request: HttpRequest,
     body: Payload,
-    rooms: Data<Rooms>,
+    sender: Data<Sender>,
 ) -> actix_web::Result<HttpResponse> {
     let (response, mut session, stream) = actix_ws::handle(&request, body)?;
     let mut stream = stream.aggregate_continuations();
-    rooms.sessions.lock().await.push(session.clone());
+    let mut events = sender.subscribe();
+    let mut forward = session.clone();
+    let forward = actix_web::rt::spawn(async move {
+        while let Ok(text) = events.recv().await {
+            if forward.text(text).await.is_err() {
+                return;
+            }
+        }
+    });
     actix_web::rt::spawn(async move {
         while let Some(Ok(message)) = stream.recv().await {
             match message {
@@ -81,43 +89,27 @@ async fn fan(
                     let _ = session.pong(&bytes).await;
                 }
                 AggregatedMessage::Text(text) => {
-                    let mut sessions = rooms.sessions.lock().await;
-                    let mut sends = FuturesUnordered::new();
-                    for mut session in sessions.drain(..) {
-                        let text = text.clone();
-                        sends.push(async move { session.text(text).await.map(|()| session) });
-                    }
-                    while let Some(sent) = sends.next().await {
-                        sessions.extend(sent);
-                    }
+                    let _ = sender.send(text);
                 }
-                AggregatedMessage::Close(reason) => {
-                    let _ = session.close(reason).await;
-                    return;
-                }
+                AggregatedMessage::Close(_) => break,
                 _ => {}
             }
         }
+        forward.abort();
         let _ = session.close(None).await;
     });
     Ok(response)
 }
 
-async fn events(rooms: Data<Rooms>) -> impl Responder {
-    let (sender, receiver) = mpsc::channel(1024);
-    rooms.streams.lock().await.push(sender);
-    sse::Sse::from_infallible_receiver(receiver).with_keep_alive(Duration::from_secs(15))
+async fn events(sender: Data<Sender>) -> impl Responder {
+    let events = BroadcastStream::new(sender.subscribe()).filter_map(async |text| {
+        let event = sse::Event::Data(sse::Data::new(text.ok()?));
+        Some(Ok::<_, Infallible>(event))
+    });
+    sse::Sse::from_stream(events).with_keep_alive(Duration::from_secs(15))
 }
 
-async fn publish(text: String, rooms: Data<Rooms>) -> impl Responder {
-    let event = sse::Event::Data(sse::Data::new(text));
-    let mut streams = rooms.streams.lock().await;
-    let mut kept = Vec::with_capacity(streams.len());
-    for stream in streams.drain(..) {
-        if stream.send(event.clone()).await.is_ok() {
-            kept.push(stream);
-        }
-    }
-    *streams = kept;
+async fn publish(text: String, sender: Data<Sender>) -> impl Responder {
+    let _ = sender.send(text.into());
     HttpResponse::Created()
 }
