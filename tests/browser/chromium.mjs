@@ -13,8 +13,8 @@ const FLAGS = [
 ];
 
 /** Starts a browser with a new profile, which goes with it. */
-export function launch() {
-  return chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+export function launch(flags = []) {
+  return chromium.launch({ executablePath: "/usr/bin/chromium", args: [...FLAGS, ...flags] });
 }
 
 /** Runs named checks one after the other, and tells how they ended in the line that xtask reads. */

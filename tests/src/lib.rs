@@ -28,3 +28,8 @@ pub use testbed::{Testbed, fail};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// So does that of the guide to HTTP/2.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/http2.md")]
+struct Http2;

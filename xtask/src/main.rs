@@ -19,6 +19,7 @@ mod python;
 mod schedule;
 mod steps;
 mod tally;
+mod tls;
 mod tools;
 
 use std::process::ExitCode;

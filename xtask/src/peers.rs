@@ -8,6 +8,7 @@ use crate::{
     process::{Job, Log, RunningServer},
     project::make_folder,
     steps::{Context, Outcome},
+    tls,
 };
 
 /// What one script may take; each ends by itself long before.
@@ -19,7 +20,8 @@ const COMPRESSING: [(&str, &[&str]); 2] = [
     ("takeover", &["--deflate", "--deflate-takeover"]),
 ];
 
-/// Python's `websockets`, npm's `ws` and curl against both testbeds.
+/// Python's `websockets`, npm's `ws` and curl against both testbeds; Python's `h2` against the one that has WebSocket
+/// over HTTP/2.
 pub(crate) fn clients(context: &Context, log: &Log) -> Result<Outcome, Failure> {
     let clients = context.tools.clients(&context.project)?;
     let scripts = context.project.root.join("tests/clients");
@@ -43,6 +45,13 @@ pub(crate) fn clients(context: &Context, log: &Log) -> Result<Outcome, Failure> 
             };
             outcome.add_runner(&script(&clients.python, "websockets_deflate.py")?);
             outcome.add_runner(&script("node".as_ref(), "ws_deflate.mjs")?);
+        }
+        if name == "axum" {
+            outcome.add_runner(&script(&clients.python, "h2_client.py")?);
+            let (server, url) = start_with_tls(context, name, "clients", log)?;
+            let job = Job::new(&clients.python).args([scripts.join("h2_client.py")]);
+            outcome.add_runner(&log.run(&job.args([&url]).limit(LIMIT))?);
+            drop(server);
         }
         Ok(outcome)
     })
@@ -70,6 +79,14 @@ pub(crate) fn browser(context: &Context, log: &Log) -> Result<Outcome, Failure> 
                 .args([&*format!("http://{}", server.address()), contexts]);
             outcome.add_runner(&log.run(&deflate)?);
         }
+        let (server, url) = start_with_tls(context, name, "browser", log)?;
+        let version = if name == "axum" { "http2" } else { "http1.1" };
+        let http2 = Job::new("node")
+            .limit(LIMIT)
+            .args([scripts.join("http2.mjs")])
+            .args([&*url, version]);
+        outcome.add_runner(&log.run(&http2)?);
+        drop(server);
         let node = Job::new("node").limit(LIMIT);
         // It starts and ends its server itself, since that is what it tests.
         let chat = node
@@ -81,6 +98,20 @@ pub(crate) fn browser(context: &Context, log: &Log) -> Result<Outcome, Failure> 
         outcome.add_runner(&log.run(&chat)?);
         Ok(outcome)
     })
+}
+
+/// A testbed with a certificate of its own, and its address.
+fn start_with_tls(
+    context: &Context,
+    name: &str,
+    step: &str,
+    log: &Log,
+) -> Result<(RunningServer, String), Failure> {
+    let folder = context.project.reports().join(format!("tls-{step}-{name}"));
+    let [certificate, key] = tls::identity(&folder)?;
+    let server = start_testbed(context, name, &["--tls", &certificate, &key], log)?;
+    let url = format!("https://{}", server.address());
+    Ok((server, url))
 }
 
 fn start_testbed(

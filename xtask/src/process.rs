@@ -276,7 +276,8 @@ impl RunningServer {
         thread::spawn(move || {
             let lines = stdout.map(|stdout| BufReader::new(stdout).lines());
             for line in lines.into_iter().flatten().map_while(Result::ok) {
-                if let Some(address) = line.strip_prefix("listening on http://") {
+                let url = line.strip_prefix("listening on ");
+                if let Some((_, address)) = url.and_then(|url| url.split_once("://")) {
                     // The receiver is gone when the time is over: the server is killed then.
                     let _ = sender.send(address.to_owned());
                 }
@@ -284,7 +285,7 @@ impl RunningServer {
         });
         server.address = receiver.recv_timeout(START).map_err(|_| {
             Failure::new(format!(
-                "{} did not print `listening on http://…` (its log: {})",
+                "{} did not print `listening on http://…` or `https://…` (its log: {})",
                 server.name,
                 log.path.display()
             ))

@@ -147,3 +147,19 @@ async fn authentication_comes_before_the_upgrade() {
     assert_eq!(socket.closed().await.code.get(), 1000);
     assert_eq!(socket.next().await, Incoming::Fin);
 }
+
+#[tokio::test]
+async fn an_admission_lasts_as_long_as_the_socket() {
+    let (testbed, mut client) = start(&["--max-connections", "2"]).await;
+    let first = client.socket("/echo", &[]).await;
+    let mut second = client.socket("/echo", &[]).await;
+    let request = connect("websocket", "/echo", &HANDSHAKE);
+    assert_eq!(refused(&mut client, request).await.0, 503);
+    second.stream().reset(h2::Reason::CANCEL);
+    testbed.until(|counts| counts.websockets == 1).await;
+    super::ends(first, 1000).await;
+    testbed.until(|counts| counts.websockets == 0).await;
+    for _ in 0..2 {
+        works(&mut client).await;
+    }
+}
