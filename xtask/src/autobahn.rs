@@ -72,7 +72,8 @@ impl Selection {
         Duration::from_secs(match self {
             Self::Fast => 180,
             Self::Most => 30 * 60,
-            Self::All | Self::Only(_) => 60 * 60,
+            // It takes a multiple of its time where the cores are shared.
+            Self::All | Self::Only(_) => 3 * 60 * 60,
         })
     }
 

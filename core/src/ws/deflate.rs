@@ -49,6 +49,10 @@ impl Deflate {
     /// and costs each connection that has received one 48 KB for good, and 250 to
     /// 380 KB from when it has sent one until 30 s after the last. Without it
     /// connections own no state between messages.
+    ///
+    /// A client may insist on its own context, without a word on the wire, and fail
+    /// a connection whose answer denies it: npm's `ws` where it is told
+    /// `clientNoContextTakeover: false`. Such a client needs this.
     pub const fn context_takeover(mut self, keep: bool) -> Self {
         self.context_takeover = keep;
         self
