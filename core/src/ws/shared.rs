@@ -221,8 +221,18 @@ impl Shared {
         self.directly.store(0, Relaxed);
     }
 
+    /// What was accepted and the transport has not taken: what counts against the
+    /// outbound bound.
+    fn outbound(&self, state: &State) -> usize {
+        state.queue_weight + state.unsent + self.directly.load(Relaxed)
+    }
+
     fn has_room(&self, state: &State) -> bool {
-        state.queue_weight + state.unsent + self.directly.load(Relaxed) < self.outbound_bound
+        self.outbound(state) < self.outbound_bound
+    }
+
+    pub(crate) fn buffered_amount(&self) -> usize {
+        self.outbound(&self.lock())
     }
 
     pub(crate) const fn outbound_bound(&self) -> usize {

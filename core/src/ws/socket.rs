@@ -120,6 +120,28 @@ impl WebSocket {
         self.sender.uncompressed()
     }
 
+    /// The bytes that were accepted for the peer and that the transport has not taken
+    /// yet: of what was sent here and by clones of the [`Sender`], and of what is
+    /// forwarded. It is what counts against
+    /// [`outbound_bytes`](super::WsConfig::outbound_bytes), so that a message which is
+    /// still queued counts with a few bytes more than its own.
+    ///
+    /// ```
+    /// use towpath::ws::{HandlerError, Message, WebSocket};
+    ///
+    /// /// Leaves out a frame of video where the peer is behind.
+    /// async fn show(socket: &mut WebSocket, frame: Message) -> Result<(), HandlerError> {
+    ///     if socket.buffered_amount() < 256 << 10 {
+    ///         socket.send(frame).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn buffered_amount(&self) -> usize {
+        self.sender.buffered_amount()
+    }
+
     /// Waits for room for one message. Cancel-safe.
     ///
     /// # Errors
@@ -236,6 +258,12 @@ impl Sender {
     /// See [`WebSocket::uncompressed`].
     pub const fn uncompressed(&mut self) -> Uncompressed<'_> {
         Uncompressed(self)
+    }
+
+    /// See [`WebSocket::buffered_amount`].
+    #[must_use]
+    pub fn buffered_amount(&self) -> usize {
+        self.shared.buffered_amount()
     }
 
     /// See [`WebSocket::reserve`].

@@ -364,6 +364,48 @@ async fn send_waits_at_the_bound_and_a_permit_is_room() {
     assert_eq!(peer.closed().await, 1000);
 }
 
+/// Rule 6: what waits for the peer can be asked for, by every half.
+#[tokio::test(start_paused = true)]
+async fn what_the_peer_has_not_taken_is_told() {
+    let (tell, told) = oneshot::channel();
+    let config = config().write_timeout(None).heartbeat(None);
+    let mut peer = serve_with(
+        config,
+        None,
+        100,
+        Bytes::new(),
+        async move |mut socket: WebSocket| {
+            assert_eq!(socket.buffered_amount(), 0);
+            for sent in 1..=10 {
+                socket.send(vec![1; 10_000]).await?;
+                // Also what was said since the driver last looked.
+                let buffered = socket.buffered_amount();
+                let expected = sent * 10_000..sent * 10_100;
+                assert!(expected.contains(&buffered), "{buffered} after {sent}");
+            }
+            let (sender, mut receiver) = socket.split();
+            tell.send(sender).unwrap();
+            while receiver.recv().await?.is_some() {}
+            Ok(())
+        },
+    );
+    let sender = told.await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let buffered = sender.buffered_amount();
+    assert!((99_900..101_000).contains(&buffered), "{buffered}");
+    for left in (0..10).rev() {
+        assert_eq!(peer.message().await.len(), 10_000);
+        sleep(Duration::from_secs(1)).await;
+        // The pipe has a little of the next one.
+        let buffered = sender.buffered_amount();
+        let expected = (left * 10_000_usize).saturating_sub(200)..=left * 10_100;
+        assert!(expected.contains(&buffered), "{buffered} of {left}");
+    }
+    drop(sender);
+    peer.close(CloseCode::NORMAL).await;
+    assert_eq!(peer.closed().await, 1000);
+}
+
 /// Rule 7: reading stops where the handler does not take.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_stalls_stops_the_reading() {
