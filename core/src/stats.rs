@@ -50,7 +50,8 @@ pub struct Snapshot {
     pub messages_in_total: u64,
     /// Data messages sent over WebSockets, and events sent over event streams.
     pub messages_out_total: u64,
-    /// Events that a subscriber did not get, whatever the policy.
+    /// Events that a subscriber did not get, whatever the policy; one that a newer event
+    /// of its key replaced, too.
     pub lagged_total: u64,
     /// Gaps that were told or, to a bare socket, due.
     pub gaps_total: u64,

@@ -14,7 +14,7 @@ use std::{
 ///
 /// It also remembers, of events that are no longer kept, those that nothing has
 /// replaced: a reader who has missed only others lacks nothing. So many of them as the
-/// log keeps events; what is older than these counts as missed altogether. Keys are
+/// log may keep events, up to [`MOST`](Self::MOST); what is older than these counts as missed altogether. Keys are
 /// known by a keyed hash, so that a long one costs no more than a short one.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -44,15 +44,19 @@ struct Kept {
 }
 
 impl Ledger {
-    /// A ledger of a log that keeps events from `first` on, which are added next.
-    pub(super) fn new(first: u64, most: usize) -> Self {
+    /// A log may be bounded by its bytes alone, and its number of events by nothing.
+    const MOST: usize = 1 << 16;
+
+    /// A ledger of a log that keeps events from `first` on, which are added next, and
+    /// `history` of them.
+    pub(super) fn new(first: u64, history: usize) -> Self {
         Self {
             hashers: std::array::from_fn(|_| RandomState::new()),
             newest: HashMap::new(),
             kept: VecDeque::new(),
             first,
             lost: BTreeMap::new(),
-            most,
+            most: history.min(Self::MOST),
             forgotten: first - 1,
         }
     }
