@@ -115,7 +115,10 @@ pub fn check(terms: &Terms, bytes: &[u8], seed: u32) {
             outcome.end,
             whole.end
         );
-        if terms.role == Role::Server && codes_agree {
+        // Nor is a compressor that was used before, and reset, the equal of a new one:
+        // zlib-rs then finds other matches, which are as good.
+        let same_bytes = terms.role == Role::Server && terms.agreed.is_none();
+        if same_bytes && codes_agree {
             assert!(outcome.out == whole.out, "{name}: other bytes go out");
         } else {
             check_sent(terms, extensions, &outcome, &expected, &end);

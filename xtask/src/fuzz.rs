@@ -35,8 +35,8 @@ const MAX_ALLOCATION: u32 = 128;
 /// How long a target may go on after its time: with what it was about, and to say how it went.
 const GRACE: Duration = Duration::from_secs(120);
 
-/// How much of a target's output is shown where it found something.
-const SHOWN_LINES: usize = 80;
+/// How much is shown of a build that failed, and of what a target said when it found something.
+const SHOWN_LINES: usize = 30;
 
 /// Runs the targets that `only` names, or all, for so many seconds in all, and returns what passed and failed.
 pub(crate) fn run(project: &Project, seconds: u64, only: &[String]) -> Result<Tally, Failure> {
@@ -213,7 +213,7 @@ impl<'a> Fuzz<'a> {
             format!(
                 "--- output of {target} ({})\n{}--- end of {target}\n{}\n{again}",
                 self.log.path().display(),
-                self.log.tail(SHOWN_LINES),
+                told(&ended.output),
                 ended.failure(),
             )
         });
@@ -222,6 +222,16 @@ impl<'a> Fuzz<'a> {
             failure,
         })
     }
+}
+
+/// The beginning of what a target says of a finding; behind it are stacks, and the input in four notations.
+fn told(output: &str) -> String {
+    let lines: Vec<_> = output.lines().collect();
+    let begins = |line: &&str| line.contains("panicked at") || line.contains("ERROR: ");
+    let first = lines.iter().position(begins);
+    let first = first.unwrap_or_else(|| lines.len().saturating_sub(SHOWN_LINES));
+    let shown = lines[first..].iter().take(SHOWN_LINES);
+    shown.map(|line| format!("{line}\n")).collect()
 }
 
 /// The number that libFuzzer closes with: also after a finding, if not after every one.
@@ -254,6 +264,8 @@ mod tests {
             artifact_prefix='a/'; Test unit written to a/crash-82d8\nBase64: ZOen\n";
         assert_eq!(runs(output), None);
         assert_eq!(artefact(output), Some("a/crash-82d8"));
+        let output = "#2 pulse\nthread panicked at src/wire.rs:1\na frame was cut\nstack";
+        assert!(told(output).starts_with("thread panicked"));
     }
 
     #[test]
