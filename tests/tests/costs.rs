@@ -17,15 +17,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Deserialize;
 
 /// Instructions of one echoed message of 16 bytes; a tenth above what was measured.
-const TEXT: u64 = 1_670;
-const BINARY: u64 = 1_600;
+const TEXT: u64 = 1_060;
+const BINARY: u64 = 1_020;
 
 /// What a compressed broadcast of 1 KiB to 1,000 sockets may cost, in percent of a
 /// plain one: it is compressed once.
 const COMPRESSED_PERCENT: u64 = 130;
 
 /// Bytes of an idle connection's share of the resident memory; measured and 15 %.
-const IDLE_AXUM: usize = 2_500;
+const IDLE_AXUM: usize = 2_200;
 const IDLE_ACTIX: usize = 14_800;
 
 /// The same of one that has agreed on compression.

@@ -99,7 +99,8 @@ pin_project! {
     }
 }
 
-/// All of a driver but the handler and the timer.
+/// All of a driver but the handler and the timer. What is rare is boxed: every idle
+/// connection would pay for its room.
 struct Engine<T> {
     shared: Arc<Shared>,
     /// Fires into `shared`: the handler is polled only then.
@@ -112,7 +113,7 @@ struct Engine<T> {
     out: Option<Box<Outbox>>,
     /// Received and not yet parsed: what came with the handshake, or what the
     /// inbox had no room for.
-    read_ahead: Bytes,
+    read_ahead: Option<Box<Bytes>>,
     sources: Vec<Box<dyn FrameSource>>,
     transport: Option<T>,
     phase: Phase,
@@ -138,7 +139,7 @@ struct Engine<T> {
     /// The transport may hold back what it took.
     unflushed: bool,
     /// Since when the transport takes nothing, and what its kernel held then.
-    blocked: Option<(Instant, Option<usize>)>,
+    blocked: Option<Box<(Instant, Option<usize>)>>,
     settings: WsSettings,
     stats: Stats,
     /// What of `stats.buffered_bytes` is ours.
@@ -199,7 +200,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             queue: std::collections::VecDeque::new(),
             queue_weight: 0,
             out: None,
-            read_ahead,
+            read_ahead: (!read_ahead.is_empty()).then(|| Box::new(read_ahead)),
             sources: Vec::new(),
             transport: Some(transport),
             phase: Phase::Open,

@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
 }
 
+// What few sockets have, or only at their end, is boxed: all would pay for its room.
 pub(crate) struct State {
     /// Received and not yet taken by the receiver.
     pub(crate) inbox: Inbox,
@@ -66,14 +67,14 @@ pub(crate) struct State {
     /// What the driver has taken and the transport has not.
     pub(crate) unsent: usize,
     /// How `recv` ends behind the inbox, once that is known.
-    pub(crate) receive_end: Option<Result<(), Error>>,
+    pub(crate) receive_end: Option<Result<(), Box<Error>>>,
     /// Why nothing can be sent any more, once that is so.
-    pub(crate) send_end: Option<Error>,
+    pub(crate) send_end: Option<Box<Error>>,
     /// The receiver was told the end, or asked again behind it.
     pub(crate) end_seen: bool,
     /// What a handle asked to close with.
-    pub(crate) close: Option<CloseFrame>,
-    pub(crate) peer_close: Option<CloseFrame>,
+    pub(crate) close: Option<Box<CloseFrame>>,
+    pub(crate) peer_close: Option<Box<CloseFrame>>,
     /// The socket is closed on the wire.
     pub(crate) done: bool,
     pub(crate) handles: u32,
@@ -320,7 +321,7 @@ impl Shared {
             if let Some(driver) = driver {
                 driver.wake();
             }
-            return Poll::Ready(end.map(|()| None));
+            return Poll::Ready(end.map(|()| None).map_err(|end| *end));
         }
         let replaced = match &state.receiving {
             Some(waker) if waker.will_wake(cx.waker()) => None,
@@ -354,7 +355,7 @@ impl Shared {
     ) -> Poll<Result<(), Error>> {
         let mut state = self.lock();
         if let Some(end) = &state.send_end {
-            return Poll::Ready(Err(end.clone()));
+            return Poll::Ready(Err(Error::clone(end)));
         }
         if !self.has_room(&state) {
             state.name(id);
@@ -381,7 +382,7 @@ impl Shared {
             return Ok(());
         }
         let (result, _dropped_unlocked) = self.tell(|state| match &state.send_end {
-            Some(end) => (Err(end.clone()), message),
+            Some(end) => (Err(Error::clone(end)), message),
             None => {
                 if let Some(message) = message {
                     self.push(state, message);
@@ -421,11 +422,12 @@ impl Shared {
     /// A handle asks to close: from here on nothing can be sent, and what was
     /// accepted goes out first.
     pub(crate) fn close(&self, frame: CloseFrame) -> Result<(), Error> {
+        let frame = Box::new(frame);
         let (result, _dropped_unlocked) = self.tell(|state| match &state.send_end {
-            Some(end) => (Err(end.clone()), Some(frame)),
+            Some(end) => (Err(Error::clone(end)), Some(frame)),
             None => {
                 self.has_queued.store(true, Relaxed);
-                state.send_end = Some(Error::closed(Some(&frame)));
+                state.send_end = Some(Error::closed(Some(&frame)).into());
                 state.close = Some(frame);
                 (Ok(()), None)
             }
@@ -499,8 +501,9 @@ impl State {
     /// the queue is returned to be dropped without the lock.
     pub(crate) fn finish(&mut self, end: &Error) -> (Vec<Waker>, VecDeque<Outgoing>) {
         self.done = true;
-        self.receive_end.get_or_insert_with(|| Err(end.clone()));
-        self.send_end.get_or_insert_with(|| end.clone());
+        self.receive_end
+            .get_or_insert_with(|| Err(end.clone().into()));
+        self.send_end.get_or_insert_with(|| end.clone().into());
         self.queue_weight = 0;
         self.unsent = 0;
         let wakers = self

@@ -233,7 +233,7 @@ impl Receiver {
     /// What the peer closed with, once its close frame with a code came.
     #[must_use]
     pub fn close_frame(&self) -> Option<CloseFrame> {
-        self.shared.lock().peer_close.clone()
+        self.shared.lock().peer_close.as_deref().cloned()
     }
 }
 
@@ -302,7 +302,7 @@ impl Sender {
     /// See [`WebSocket::close_frame`].
     #[must_use]
     pub fn close_frame(&self) -> Option<CloseFrame> {
-        self.shared.lock().peer_close.clone()
+        self.shared.lock().peer_close.as_deref().cloned()
     }
 
     /// See [`WebSocket::attach`].

@@ -27,7 +27,7 @@ pub(super) enum Phase {
     /// The drain came: the handler answers what was received, and no more is read.
     Draining { until: Instant },
     /// What was accepted goes out, then the close frame; then the peer's is awaited.
-    Closing(Closing),
+    Closing(Box<Closing>),
     /// All is said: our direction is to end.
     ShutDown { until: Instant },
     /// It has ended; what still comes is read and thrown away, so that no reset
@@ -117,9 +117,8 @@ impl Phase {
     /// What is left of an end is to be done by `end`.
     pub(super) fn end_by(&mut self, end: Instant) {
         match self {
-            Self::Closing(Closing { until, .. })
-            | Self::ShutDown { until }
-            | Self::Lingering { until } => *until = end.min(*until),
+            Self::Closing(closing) => closing.until = end.min(closing.until),
+            Self::ShutDown { until } | Self::Lingering { until } => *until = end.min(*until),
             Self::Open | Self::Draining { .. } | Self::Dead { .. } | Self::Abandoned => {}
         }
     }
@@ -181,13 +180,13 @@ impl<T: Transport> Engine<T> {
     fn begin_closing(&mut self, wire: Wire) {
         // A handler that computed has not used up the peer's time.
         self.now = Instant::now();
-        self.phase = Phase::Closing(Closing {
+        self.phase = Phase::Closing(Box::new(Closing {
             wire,
             until: self.close_by(),
             breached: false,
             read_all: false,
             overdue: false,
-        });
+        }));
     }
 
     /// A handle asked to close, or the last one was dropped.
@@ -238,8 +237,10 @@ impl<T: Transport> Engine<T> {
     /// Ends both directions for the handles.
     fn end_handles(&self, end: &Error) {
         let mut state = self.shared.lock();
-        state.receive_end.get_or_insert_with(|| Err(end.clone()));
-        state.send_end.get_or_insert_with(|| end.clone());
+        state
+            .receive_end
+            .get_or_insert_with(|| Err(end.clone().into()));
+        state.send_end.get_or_insert_with(|| end.clone().into());
         let waiting = self.shared.take_waiting(&mut state);
         let receiving = state.take_receiving();
         drop(state);
@@ -269,7 +270,9 @@ impl<T: Transport> Engine<T> {
     /// read, so what the handler says to what it received goes out.
     pub(super) fn peer_gone(&mut self) {
         let mut state = self.shared.lock();
-        state.receive_end.get_or_insert(Err(Error::PeerGone));
+        state
+            .receive_end
+            .get_or_insert_with(|| Err(Error::PeerGone.into()));
         let receiving = state.take_receiving();
         drop(state);
         self.wake_receiver(receiving);
@@ -352,12 +355,12 @@ impl<T: Transport> Engine<T> {
             Wire::Answer(code) => {
                 self.connection.answer_close(*code, out);
                 let peer = self.shared.lock().peer_close.clone();
-                Error::closed(peer.as_ref())
+                Error::closed(peer.as_deref())
             }
             Wire::Nothing => Error::PeerGone,
         };
         let mut state = self.shared.lock();
-        state.send_end.get_or_insert(end);
+        state.send_end.get_or_insert_with(|| end.into());
         let waiting = self.shared.take_waiting(&mut state);
         drop(state);
         for (_, waker) in waiting {
@@ -411,7 +414,7 @@ impl<T: Transport> Engine<T> {
         }
         self.finish(error);
         self.out = None;
-        self.read_ahead = bytes::Bytes::new();
+        self.read_ahead = None;
         // The handler may run on for a while, without half a message of the peer's.
         self.connection.forget();
         self.sources.clear();

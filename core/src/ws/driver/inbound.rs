@@ -37,8 +37,7 @@ impl<T: Transport> Engine<T> {
         if !self.may_read() {
             return 0;
         }
-        if !self.read_ahead.is_empty() {
-            let bytes = mem::take(&mut self.read_ahead);
+        if let Some(bytes) = self.read_ahead.take() {
             let len = bytes.len();
             self.parse(&bytes, scratch);
             return len;
@@ -173,7 +172,7 @@ impl<T: Transport> Engine<T> {
         };
         if !input.is_empty() && end.is_none() {
             // No more than one read: the rest waits for the handler.
-            self.read_ahead = Bytes::copy_from_slice(input);
+            self.read_ahead = Some(Box::new(Bytes::copy_from_slice(input)));
         }
         Self::keep_out(&mut self.out, out, scratch);
         self.deliver(taken, end, scratch);
@@ -213,11 +212,11 @@ impl<T: Transport> Engine<T> {
         {
             state.receive_end = Some(match end {
                 End::Close(_) => Ok(()),
-                End::Breach(breach) => Err(Error::Protocol(*breach)),
+                End::Breach(breach) => Err(Error::Protocol(*breach).into()),
             });
         }
         if let Some(End::Close(frame)) = &end {
-            state.peer_close.clone_from(frame);
+            state.peer_close = frame.clone().map(Box::new);
         }
         let receiving = if count > 0 || end.is_some() {
             state.take_receiving()

@@ -66,7 +66,7 @@ impl<T: Transport> Engine<T> {
             }
         }
         match close {
-            Some(frame) => self.close(frame),
+            Some(frame) => self.close(*frame),
             None if orphaned => self.orphaned(),
             None => {}
         }
@@ -168,7 +168,8 @@ impl<T: Transport> Engine<T> {
             }
             Poll::Pending => {
                 let unsent = transport.unsent();
-                self.blocked.get_or_insert_with(|| (Instant::now(), unsent));
+                self.blocked
+                    .get_or_insert_with(|| Box::new((Instant::now(), unsent)));
                 Err(Wrote::Blocked)
             }
         }
@@ -195,7 +196,8 @@ impl<T: Transport> Engine<T> {
             }
             Poll::Pending => {
                 let unsent = transport.unsent();
-                self.blocked.get_or_insert_with(|| (Instant::now(), unsent));
+                self.blocked
+                    .get_or_insert_with(|| Box::new((Instant::now(), unsent)));
                 false
             }
         }

@@ -113,7 +113,7 @@ impl<T: Transport> Engine<T> {
     /// what it holds is progress.
     fn write_deadline(&mut self) -> Option<Instant> {
         let limit = self.settings.write_limit()?;
-        let (since, held) = self.blocked.as_mut()?;
+        let (since, held) = &mut **self.blocked.as_mut()?;
         if self.now >= *since + limit {
             let holds = self.transport.as_ref()?.unsent();
             if holds < *held {

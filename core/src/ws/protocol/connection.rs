@@ -59,7 +59,7 @@ pub struct Connection {
     close_sent: bool,
     close_received: bool,
     /// The latest ping that has not been answered.
-    owed: Option<Bytes>,
+    owed: Option<Box<Bytes>>,
 }
 
 impl Connection {
@@ -182,7 +182,7 @@ impl Connection {
         match received {
             Received::Message(message) => Some(Event::Message(message)),
             Received::Ping(payload) => {
-                self.owed = Some(payload);
+                self.owed = Some(Box::new(payload));
                 if out.len() < PONG_ROOM {
                     self.answer_ping(out);
                 }
