@@ -60,7 +60,8 @@ pub(crate) fn rss(pid: u32) -> Result<u64, Failure> {
 pub(crate) struct Meter {
     pid: u32,
     begin: Instant,
-    end: Instant,
+    /// How long is measured: from when it began, which may be late on a busy machine.
+    time: Duration,
     started: Option<Started>,
     finished: Option<Report>,
 }
@@ -79,7 +80,7 @@ impl Meter {
         Self {
             pid,
             begin,
-            end: begin + time.seconds,
+            time: time.seconds,
             started: None,
             finished: None,
         }
@@ -99,7 +100,7 @@ impl Meter {
                     own: cpu_ns(std::process::id())?,
                 });
             }
-            Some(started) if now >= self.end => {
+            Some(started) if now >= started.at + self.time => {
                 self.finished = Some(Report {
                     messages: count - started.count,
                     wall_ns: nanos(now - started.at),
@@ -121,10 +122,9 @@ impl Meter {
 
     /// How long to wait for events at most.
     pub(crate) fn patience(&self, now: Instant) -> Duration {
-        let next = if self.started.is_none() {
-            self.begin
-        } else {
-            self.end
+        let next = match &self.started {
+            None => self.begin,
+            Some(started) => started.at + self.time,
         };
         next.saturating_duration_since(now)
             .max(Duration::from_millis(1))
