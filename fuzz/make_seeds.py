@@ -164,6 +164,14 @@ def connections():
             seed("driver", f"all-{flags}-{ends}", SERVER + CUTS + head + steps + b"\0" + everything)
     seed("driver", "halves", SERVER + CUTS + bytes([1, 0, 0, 0, 0, 0, 0, 0, 1, 5, 0]) + everything)
     seed("driver", "sleeps", SERVER + CUTS + bytes([3, 0, 2, 0, 0, 0, 0, 0, 3, 3, 200, 0, 2, 4, 0, 9]) + b"x" * 9 + b"\0\0" + everything)
+    # More than is encoded ahead, to a peer that takes it slowly.
+    sends = [b"\2" + struct.pack(">HB", 60000, 3) + bytes([97 + n]) * 3 for n in range(5)]
+    steps = [*sends[:3], b"\3\0\x05", sends[3], sends[4], b"\6"]
+    for name, takes in {"": 0, "cut-": 50000}.items():
+        for flags in (9, 13):
+            head = bytes([flags, 2, 2, 0]) + struct.pack(">HHB", takes, 5000, 7)
+            pings = b"".join(frame(9, b"%d" % n) for n in range(300))
+            seed("driver", f"large-{name}{flags}", SERVER + CUTS + head + b"".join(steps) + b"\0" + pings)
     seed("driver", "deflate", DEFLATE + TAKEOVER + CUTS + bytes([0] * 8 + [1, 0, 0]) + shared)
 
 

@@ -51,8 +51,8 @@ struct Faulty {
     takes: usize,
     writes_end: Ends,
     shuts_down: Ends,
-    /// Whether it waits at times.
-    slow: bool,
+    /// How long it waits at times: less than 2 to this in milliseconds.
+    slow: u32,
     reading: Option<Pin<Box<Sleep>>>,
     writing: Option<Pin<Box<Sleep>>>,
     aborted: Rc<Cell<bool>>,
@@ -60,10 +60,10 @@ struct Faulty {
 }
 
 impl Faulty {
-    fn wait(slow: bool, cuts: &mut Cuts, timer: &mut Option<Pin<Box<Sleep>>>) -> bool {
+    fn wait(slow: u32, cuts: &mut Cuts, timer: &mut Option<Pin<Box<Sleep>>>) -> bool {
         let next = cuts.number();
-        if slow && next & 3 == 0 && timer.is_none() {
-            let exponent = (next >> 8) % 16;
+        if slow > 0 && next & 3 == 0 && timer.is_none() {
+            let exponent = (next >> 8) % slow;
             *timer = Some(Box::pin(sleep(Duration::from_millis(1 << exponent))));
         }
         timer.is_some()
@@ -273,7 +273,8 @@ pub fn run(data: &[u8]) {
         takes,
         writes_end,
         shuts_down,
-        slow: flags & 1 != 0,
+        // Past every time-out at times, or past none.
+        slow: [0, 16, 0, 6][usize::from(flags & 1 | flags >> 2 & 2)],
         reading: None,
         writing: None,
         aborted: Rc::clone(&aborted),
