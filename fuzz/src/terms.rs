@@ -111,6 +111,16 @@ impl Terms {
     /// compressed, four bytes of what was agreed on.
     pub fn take(input: &mut Input<'_>) -> Self {
         let flags = input.byte();
+        Self::with(flags, input)
+    }
+
+    /// The same, with compression whatever the flags say.
+    pub fn take_compressed(input: &mut Input<'_>) -> Self {
+        let flags = input.byte() | 2;
+        Self::with(flags, input)
+    }
+
+    fn with(flags: u8, input: &mut Input<'_>) -> Self {
         let mut max_message_size = input.choose(&[1 << 20, 1, 5, 125, 126, 1000, 65_536, 70_000]);
         if flags & 2 != 0 {
             // More than a window, and so little that a bomb costs the twin no second.
