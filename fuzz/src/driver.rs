@@ -33,6 +33,9 @@ use crate::{
 /// Longer than all waits of a transport and a handler together.
 const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How long a handler waits that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
 /// What stands at the end of a direction.
 #[derive(Clone, Copy, Debug)]
 enum Ends {
@@ -221,7 +224,11 @@ impl Seen {
                 }
                 Step::Sleep(time) => sleep(time).await,
                 Step::Close(code) => socket.close(some_code(code), "enough").await?,
-                Step::AwaitClosed => socket.closed().await,
+                Step::AwaitClosed => {
+                    // Not for ever: while it leaves a full inbox as it is, nothing is
+                    // read, and a peer that says no more is not missed.
+                    let _ = timeout(PATIENCE, socket.closed()).await;
+                }
                 Step::Fail => return Err(HandlerError::message("so it was to be")),
                 Step::Halves => {
                     let (sender, mut receiver) = socket.split();
