@@ -149,6 +149,23 @@ def connections():
     seed("connection", "deflate-shared-client", DEFLATE_CLIENT + TAKEOVER + CUTS + bare(shared))
     parts = frame(1, HELLO_STATIC[:3], fin=False, rsv=4) + frame(9) + frame(0, HELLO_STATIC[3:])
     seed("connection", "deflate-fragmented", DEFLATE + AGREED + CUTS + parts)
+    # What just passes, and what just does not.
+    for index, limit in ((1, 1), (2, 5), (3, 125), (4, 126), (5, 1000)):
+        for more in (0, 1):
+            text = b"x" * (limit + more)
+            parts = frame(2, text[:1], fin=False) + frame(0, text[1:])
+            deflate = frame(1, deflated(text)[0], rsv=4)
+            name = f"limit-{limit}-{more}"
+            seed("connection", name, bytes([0, index, 0, 0]) + CUTS + frame(1, text))
+            seed("connection", f"{name}-parts", bytes([0, index, 0, 0]) + CUTS + parts)
+            seed("connection", f"{name}-deflate", bytes([2, index, 0, 0]) + AGREED + CUTS + deflate)
+    for index, limit in ((1, 1), (2, 5), (3, 125)):
+        both = frame(2, b"x" * limit) + frame(2, b"x" * (limit + 1))
+        seed("connection", f"frame-limit-{limit}", bytes([0, 0, index, 0]) + CUTS + both)
+    fragments = frame(2, b"1", fin=False) + frame(0, b"2", fin=False)
+    for more in (b"", frame(0, b"3", fin=False)):
+        data = bytes([0, 0, 0, 3]) + CUTS + fragments + more + frame(0, b"4")
+        seed("connection", f"fragments-{len(more)}", data)
     limits = bytes([0, 2, 0, 2]) + CUTS + STREAMS["five-fragments"] + STREAMS["lengths"]
     seed("connection", "limits", limits)
     for name in ("hello", "ping-inside", "lengths", "utf8", "close"):
