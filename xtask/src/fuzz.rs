@@ -39,7 +39,12 @@ const GRACE: Duration = Duration::from_secs(120);
 const SHOWN_LINES: usize = 30;
 
 /// Runs the targets that `only` names, or all, for so many seconds in all, and returns what passed and failed.
-pub(crate) fn run(project: &Project, seconds: u64, only: &[String]) -> Result<Tally, Failure> {
+pub(crate) fn run(
+    project: &Project,
+    seconds: u64,
+    seed: Option<u32>,
+    only: &[String],
+) -> Result<Tally, Failure> {
     let begin = Instant::now();
     let log = Log::create(project.reports().join("fuzz.log"))?;
     let fuzz = Fuzz::new(project, &log)?;
@@ -62,7 +67,7 @@ pub(crate) fn run(project: &Project, seconds: u64, only: &[String]) -> Result<Ta
     let each = (seconds / targets.len() as u64).max(1);
     let mut runs = 0;
     for target in &targets {
-        let found = fuzz.fuzz(target, each)?;
+        let found = fuzz.fuzz(target, each, seed)?;
         runs += found.runs;
         count(&mut tally, found.failure.is_none());
         let verdict = if found.failure.is_none() {
@@ -178,7 +183,7 @@ impl<'a> Fuzz<'a> {
     }
 
     /// Runs one target for a time.
-    fn fuzz(&self, target: &str, seconds: u64) -> Result<Found, Failure> {
+    fn fuzz(&self, target: &str, seconds: u64, seed: Option<u32>) -> Result<Found, Failure> {
         let corpus = self.target.join("corpus").join(target);
         let artefacts = self.target.join("artefacts").join(target);
         make_folder(&corpus)?;
@@ -192,6 +197,8 @@ impl<'a> Fuzz<'a> {
             format!("-timeout={INPUT_SECONDS}"),
             format!("-rss_limit_mb={MAX_MEMORY}"),
             format!("-malloc_limit_mb={MAX_ALLOCATION}"),
+            // Zero is libFuzzer's word for one of chance.
+            format!("-seed={}", seed.unwrap_or_default()),
             "-print_final_stats=1".to_owned(),
         ];
         let program = self.program(target);

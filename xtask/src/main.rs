@@ -73,6 +73,9 @@ enum Command {
         /// How long all of them run together, one after another.
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u64,
+        /// Where chance begins, so that a run can be repeated [default: anywhere].
+        #[arg(long, value_name = "N")]
+        seed: Option<u32>,
         /// Runs these targets, the files of `fuzz/fuzz_targets`.
         #[arg(long, num_args = 1.., value_name = "TARGET")]
         only: Vec<String>,
@@ -113,8 +116,12 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             bench::run(&project, &options)?;
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Fuzz { seconds, only } => {
-            return Ok(fuzz::run(&project, seconds, &only)?.print_end());
+        Command::Fuzz {
+            seconds,
+            seed,
+            only,
+        } => {
+            return Ok(fuzz::run(&project, seconds, seed, &only)?.print_end());
         }
     };
     let report = schedule::run(&Context::new(project, selection, servers), &steps)?;
