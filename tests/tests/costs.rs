@@ -26,7 +26,7 @@ const COMPRESSED_PERCENT: u64 = 130;
 
 /// Bytes of an idle connection's share of the resident memory; measured and 15 %.
 const IDLE_AXUM: usize = 2_200;
-const IDLE_ACTIX: usize = 14_800;
+const IDLE_ACTIX: usize = 17_200;
 
 /// The same of one that has agreed on compression.
 const IDLE_DEFLATE_AXUM: usize = 2_900;

@@ -37,8 +37,13 @@ impl Tally {
     /// `None` when there is none, so that a runner that died is not taken for one that passed.
     pub(crate) fn read(output: &str) -> Option<Self> {
         let mut sum = None;
-        for line in output.lines() {
-            if let Some(tally) = Self::read_line(line.trim()) {
+        // nextest shows what a failed test said, and that ends with libtest's own count.
+        let nextest = output.lines().any(|line| is_nextests(line.trim()));
+        for line in output.lines().map(str::trim) {
+            if nextest && !is_nextests(line) {
+                continue;
+            }
+            if let Some(tally) = Self::read_line(line) {
                 *sum.get_or_insert_with(Self::default) += tally;
             }
         }
@@ -46,7 +51,7 @@ impl Tally {
     }
 
     fn read_line(line: &str) -> Option<Self> {
-        if line.starts_with("Summary [") {
+        if is_nextests(line) {
             let (_, counts) = line.split_once(" run: ")?;
             return Some(Self::sum_counts(&without_parentheses(counts), ','));
         }
@@ -78,6 +83,10 @@ impl Tally {
         }
         tally
     }
+}
+
+fn is_nextests(line: &str) -> bool {
+    line.starts_with("Summary [")
 }
 
 /// Removes what nextest adds to a count, `(1 slow, 2 leaky)`, whose commas are not separators.
@@ -125,6 +134,14 @@ mod tests {
             5,
             4,
         );
+    }
+
+    #[test]
+    fn counts_a_test_that_nextest_shows_once() {
+        let output = "\
+    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out; finished in 2.60s
+     Summary [ 108.578s] 750 tests run: 749 passed, 1 failed, 0 skipped";
+        assert_read(output, 749, 1);
     }
 
     #[test]

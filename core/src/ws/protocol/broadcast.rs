@@ -39,6 +39,10 @@ struct Encoded {
     payload_at: usize,
     is_text: bool,
     may_compress: bool,
+    #[cfg_attr(
+        not(feature = "deflate"),
+        expect(dead_code, reason = "nothing is compressed without")
+    )]
     forms: Forms,
 }
 
@@ -93,6 +97,7 @@ impl Broadcast {
     }
 
     /// Its compressed frames, which a [`Deflater`](super::deflate::Deflater) makes.
+    #[cfg(feature = "deflate")]
     pub(super) fn forms(&self) -> &Forms {
         &self.0.forms
     }
