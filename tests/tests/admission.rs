@@ -1,10 +1,13 @@
 //! No more live than may, each gives its place back, and the refused cost nothing.
 
+use std::{net::SocketAddr, time::Duration};
+
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use towpath_tests::{
     http::{self, Connection, Head},
     on_both,
+    process::SOON,
     sse::EventStream,
     ws::{Incoming, WebSocket, handshake},
 };
@@ -13,7 +16,7 @@ use towpath_tests::{
 const ENDLESS: &str = "/count?n=1000000&interval_ms=60000";
 
 /// What a handshake that is refused is answered.
-async fn refused(address: std::net::SocketAddr, path: &str) -> Head {
+async fn refused(address: SocketAddr, path: &str) -> Head {
     let mut connection = Connection::open(address).await;
     connection.write(handshake(path, &[]).as_bytes()).await;
     connection.head().await
@@ -82,48 +85,40 @@ on_both! {
         let arguments = ["--max-connections", "1", "--close-timeout-ms", "200"];
         let testbed = framework.start(&arguments).await;
         let address = testbed.address();
-        let free = || testbed.until(|counts| counts.websockets + counts.sse_streams == 0);
 
-        let mut closed = WebSocket::open(address, "/echo").await;
+        let mut closed = open_socket(address, "/echo").await;
         closed.close(1000).await;
         closed.closed().await;
         come_in(address).await;
-        free().await;
 
-        let mut panics = WebSocket::open(address, "/panic").await;
+        let mut panics = open_socket(address, "/panic").await;
         panics.send("now").await;
         assert_eq!(panics.closed().await.code.get(), 1011);
         come_in(address).await;
-        free().await;
 
-        let mut violates = WebSocket::open(address, "/echo").await;
+        let mut violates = open_socket(address, "/echo").await;
         violates.write(&[0xff, 0xff]).await;
         assert_eq!(violates.close_frame().await.code.get(), 1002);
         drop(violates);
         come_in(address).await;
-        free().await;
 
         // Nothing of a close: our end is told by the time-out.
-        let mut ended = WebSocket::open(address, "/flood?n=1&size=1").await;
+        let mut ended = open_socket(address, "/flood?n=1&size=1").await;
         ended.message().await;
         assert_eq!(ended.close_frame().await.code.get(), 1000);
         assert_eq!(ended.next().await, Incoming::Reset);
         come_in(address).await;
-        free().await;
 
-        let mut count = EventStream::open(address, "/count?n=3&interval_ms=0").await;
+        let mut count = open_stream(address, "/count?n=3&interval_ms=0").await;
         assert_eq!(count.rest().await.len(), 3);
         come_in(address).await;
-        free().await;
 
-        drop(EventStream::open(address, ENDLESS).await);
+        drop(open_stream(address, ENDLESS).await);
         come_in(address).await;
-        free().await;
 
         reset(address, &handshake("/echo", &[])).await;
         reset(address, &http::head("GET", ENDLESS, &[])).await;
         come_in(address).await;
-        free().await;
 
         for _ in 0..20 {
             // Gone before the answer.
@@ -132,10 +127,10 @@ on_both! {
             drop(hasty);
         }
         come_in(address).await;
-        free().await;
 
         for path in ["/count?n=x", "/sink?delay_ms=x", "/topics/t%2f/ws"] {
-            assert_eq!(refused(address, path).await.status, 400, "{path}");
+            let (_, head) = come(address, &handshake(path, &[])).await;
+            assert_eq!(head.status, 400, "{path}");
         }
         come_in(address).await;
     }
@@ -183,33 +178,43 @@ on_both! {
     }
 }
 
-/// Opens a socket as soon as there is a place.
-async fn come_in(address: std::net::SocketAddr) -> Connection {
+/// Sends a request again and again until there is a place for it.
+async fn come(address: SocketAddr, request: &str) -> (Connection, Head) {
     let come = async {
         loop {
             let mut connection = Connection::open(address).await;
-            connection.write(handshake("/echo", &[]).as_bytes()).await;
-            match connection.head().await.status {
-                101 => break connection,
-                status => assert_eq!(status, 503),
+            connection.write(request.as_bytes()).await;
+            let head = connection.head().await;
+            if head.status != 503 {
+                break (connection, head);
             }
         }
     };
-    let soon = tokio::time::timeout(towpath_tests::process::SOON, come);
-    soon.await.expect("a place comes back")
+    timeout(SOON, come).await.expect("a place comes back")
+}
+
+async fn open_socket(address: SocketAddr, path: &str) -> WebSocket {
+    let (connection, head) = come(address, &handshake(path, &[])).await;
+    assert_eq!(head.status, 101, "{head:?}");
+    let (stream, input) = connection.into_parts();
+    WebSocket::answered(stream, input, head)
+}
+
+async fn open_stream(address: SocketAddr, path: &str) -> EventStream {
+    let (connection, head) = come(address, &http::head("GET", path, &[])).await;
+    EventStream::answered(connection, head)
+}
+
+/// Shows that the place is free, and frees it again.
+async fn come_in(address: SocketAddr) -> WebSocket {
+    open_socket(address, "/echo").await
 }
 
 /// Sends a request, waits for the answer's head and resets the connection.
-async fn reset(address: std::net::SocketAddr, request: &str) {
-    let connection = loop {
-        let mut connection = Connection::open(address).await;
-        connection.write(request.as_bytes()).await;
-        if connection.head().await.status != 503 {
-            break connection;
-        }
-    };
+async fn reset(address: SocketAddr, request: &str) {
+    let (connection, _) = come(address, request).await;
     let (stream, _): (TcpStream, _) = connection.into_parts();
     SockRef::from(&stream)
-        .set_linger(Some(std::time::Duration::ZERO))
+        .set_linger(Some(Duration::ZERO))
         .expect("set");
 }

@@ -193,8 +193,8 @@ mod tests {
         assert!(failed.expect("ready at once").is_err());
         assert_eq!(layer.admission().live(), 0);
 
-        #[expect(clippy::unimplemented, reason = "it is to panic")]
-        let panics = tower::service_fn(|_: Request<()>| -> Pending<Answer> { unimplemented!() });
+        let panics =
+            tower::service_fn(|_: Request<()>| -> Pending<Answer> { panic!("on purpose") });
         let mut service = layer.layer(panics);
         let call = std::panic::AssertUnwindSafe(|| drop(service.call(Request::new(()))));
         assert!(std::panic::catch_unwind(call).is_err());
