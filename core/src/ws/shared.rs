@@ -75,6 +75,8 @@ pub(crate) struct State {
     /// What a handle asked to close with.
     pub(crate) close: Option<Box<CloseFrame>>,
     pub(crate) peer_close: Option<Box<CloseFrame>>,
+    /// What a drain sends behind everything else.
+    last_message: Option<Box<Outgoing>>,
     /// The socket is closed on the wire.
     pub(crate) done: bool,
     pub(crate) handles: u32,
@@ -117,6 +119,7 @@ impl Shared {
                 end_seen: false,
                 close: None,
                 peer_close: None,
+                last_message: None,
                 done: false,
                 handles: 0,
                 receiver_lives: true,
@@ -393,6 +396,22 @@ impl Shared {
         result
     }
 
+    /// What a drain sends last; returns what that replaces, or what comes too late, to be
+    /// dropped unlocked.
+    pub(crate) fn set_last_message(&self, message: Outgoing) -> Option<Box<Outgoing>> {
+        let message = Box::new(message);
+        let mut state = self.lock();
+        if state.done {
+            return Some(message);
+        }
+        state.last_message.replace(message)
+    }
+
+    /// What a drain is to send last, if anything.
+    pub(crate) fn take_last_message(&self) -> Option<Box<Outgoing>> {
+        self.lock().last_message.take()
+    }
+
     pub(crate) fn poll_closed(&self, id: &mut u32, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
         if state.done {
@@ -513,7 +532,9 @@ impl State {
             .chain(self.waiting.drain(..).map(|(_, waker)| waker))
             .chain(self.closed.drain(..).map(|(_, waker)| waker))
             .collect();
-        (wakers, mem::take(&mut self.queue))
+        let mut unsent = mem::take(&mut self.queue);
+        unsent.extend(self.last_message.take().map(|message| *message));
+        (wakers, unsent)
     }
 }
 

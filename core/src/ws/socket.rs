@@ -163,6 +163,29 @@ impl WebSocket {
         self.sender.shared.close(CloseFrame::new(code, reason))
     }
 
+    /// What the peer is told last where a [`Drain`](crate::Drain) ends the socket:
+    /// behind all that was accepted and what subscriptions had to deliver, in front
+    /// of the close frame. Without a drain it is never sent; a second call replaces
+    /// the first.
+    ///
+    /// It is for a handler that will be busy, or whose other halves live elsewhere. One
+    /// that receives can as well `send` when [`recv`](Self::recv) has returned `None`.
+    ///
+    /// ```
+    /// use towpath::ws::{HandlerError, WebSocket};
+    ///
+    /// async fn play(mut socket: WebSocket) -> Result<(), HandlerError> {
+    ///     socket.last_message(r#"{"type":"restart"}"#);
+    ///     while let Some(message) = socket.recv().await? {
+    ///         socket.send(message).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn last_message(&mut self, message: impl Into<Outgoing>) {
+        self.sender.last_message(message);
+    }
+
     /// Waits until the socket is closed: shaken hands on, or broken.
     pub async fn closed(&mut self) {
         self.sender.closed().await;
@@ -286,6 +309,12 @@ impl Sender {
     #[expect(clippy::unused_async)]
     pub async fn close(&mut self, code: CloseCode, reason: impl Into<Text>) -> Result<(), Error> {
         self.shared.close(CloseFrame::new(code, reason))
+    }
+
+    /// See [`WebSocket::last_message`].
+    pub fn last_message(&mut self, message: impl Into<Outgoing>) {
+        let replaced = self.shared.set_last_message(message.into());
+        drop(replaced);
     }
 
     /// See [`WebSocket::closed`].

@@ -8,6 +8,7 @@ use super::Engine;
 use crate::ws::{
     error::Error,
     protocol::{CloseCode, CloseFrame, ProtocolError, Text},
+    shared::weight_out,
     transport::Transport,
 };
 
@@ -196,6 +197,17 @@ impl<T: Transport> Engine<T> {
         }
     }
 
+    /// The drain ends the socket: behind its last message, if it has one.
+    pub(super) fn close_drained(&mut self) {
+        let Some(guard) = &self.guard else { return };
+        let frame = CloseFrame::new(guard.close_code(), "draining");
+        if let Some(message) = self.shared.take_last_message() {
+            self.queue_weight += weight_out(&message);
+            self.queue.push_back(*message);
+        }
+        self.close(frame);
+    }
+
     /// The last handle was dropped: 1000, except in a drain, whose code wins.
     pub(super) fn orphaned(&mut self) {
         if matches!(self.phase, Phase::Open) {
@@ -314,9 +326,8 @@ impl<T: Transport> Engine<T> {
             // It asked again behind the last message: it has answered them all.
             let answered = state.end_seen || !state.receiver_lives;
             drop(state);
-            if answered && let Some(guard) = &self.guard {
-                let frame = CloseFrame::new(guard.close_code(), "draining");
-                self.close(frame);
+            if answered {
+                self.close_drained();
             }
         }
         let Phase::Closing(closing) = &self.phase else {

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "deflate")]
 mod deflate;
+mod drain;
 mod ends;
 mod idle;
 mod lent;

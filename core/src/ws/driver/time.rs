@@ -73,8 +73,7 @@ impl<T: Transport> Engine<T> {
                     if handler {
                         guard.cut();
                     }
-                    let frame = CloseFrame::new(guard.close_code(), "draining");
-                    self.close(frame);
+                    self.close_drained();
                     // What was said goes out; the handler has had its time.
                     self.may_say_close = true;
                     self.shared.lock().changed = true;
