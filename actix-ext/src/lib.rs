@@ -62,7 +62,7 @@ mod ws;
 #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
 pub use towpath::ws::Deflate;
 pub use towpath::{
-    Drain, DrainGuard, DrainOutcome, Draining, Snapshot, Stats,
+    Drain, DrainGuard, DrainOutcome, Draining, ExpiresAt, Expiry, Snapshot, Stats,
     hub::{self, EventId, Hub, Subscription},
     sse::{Event, EventError, KeepAlive, OnDrain},
     ws::{

@@ -16,7 +16,7 @@ use actix_web::{
 use bytes::Bytes;
 use http_body::Body;
 use towpath::{
-    Drain, Draining, Stats,
+    Drain, Draining, Expiry, Stats,
     hub::{self, Subscription},
     sse::{self, KeepAlive, OnDrain, Source, SseBody},
 };
@@ -79,6 +79,13 @@ impl<S: Source> Sse<S> {
     /// See [`towpath::sse::Sse::sse_retry`].
     pub fn sse_retry(self) -> Self {
         Self(self.0.sse_retry())
+    }
+
+    /// Ends the stream at that time, unless the [`Expiry`] is refreshed: when what its
+    /// reader was let in with expires. Where whoever authenticated left one in the
+    /// request's extensions, the handler passes it on: `ReqData<Expiry>`.
+    pub fn expires_at(self, expiry: impl Into<Expiry>) -> Self {
+        Self(self.0.expires_at(expiry))
     }
 
     /// See [`towpath::sse::Sse::stats`].

@@ -11,6 +11,7 @@ use actix_web::{
 };
 use bytes::Bytes;
 use towpath::{
+    Expiry,
     backpressure::PermitSlots,
     ws::{
         HandlerError, Negotiation, WebSocket, WsConfig, WsSettings, drive,
@@ -103,8 +104,11 @@ impl WsUpgrade {
             return Err(handshake::UpgradeRejection::NotUpgradable { http }.into());
         }
         let permits = request.extensions().get::<PermitSlots>().cloned();
+        let expiry = request.extensions().get::<Expiry>().cloned();
         Ok(Self {
-            negotiation: negotiation.permits(permits.unwrap_or_default()),
+            negotiation: negotiation
+                .permits(permits.unwrap_or_default())
+                .expires_at(expiry),
             payload: payload.take(),
             socket: request.conn_data::<Socket>().cloned(),
         })
@@ -131,6 +135,14 @@ impl WsUpgrade {
     /// Changes the settings for this socket alone.
     pub fn configure(mut self, change: impl FnOnce(WsConfig) -> WsConfig) -> Self {
         self.negotiation = self.negotiation.configure(change);
+        self
+    }
+
+    /// Closes the socket with 3000, "credential expired", at that time, unless the
+    /// [`Expiry`] is refreshed; in place of the one in the request's extensions, where
+    /// whoever authenticated may have put it.
+    pub fn expires_at(mut self, expiry: impl Into<Expiry>) -> Self {
+        self.negotiation = self.negotiation.expires_at(expiry.into());
         self
     }
 

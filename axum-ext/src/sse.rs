@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use towpath::{
-    Drain, Draining, Stats,
+    Drain, Draining, Expiry, Stats,
     hub::{Events, Subscription},
     sse::{self, KeepAlive, OnDrain, Source},
 };
@@ -63,6 +63,13 @@ impl<S: Source> Sse<S> {
     /// nothing else. For browsers: to an `EventSource` every other status is final.
     pub fn sse_retry(self) -> Self {
         Self(self.0.sse_retry())
+    }
+
+    /// Ends the stream at that time, unless the [`Expiry`] is refreshed: when what its
+    /// reader was let in with expires. Where whoever authenticated left one in the
+    /// request's extensions, the handler passes it on: `Extension<Expiry>`.
+    pub fn expires_at(self, expiry: impl Into<Expiry>) -> Self {
+        Self(self.0.expires_at(expiry))
     }
 
     /// The counters: by default the process's.

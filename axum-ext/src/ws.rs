@@ -8,7 +8,10 @@ use axum::{
     response::Response,
 };
 use http::request::Parts;
-use towpath::ws::{HandlerError, WebSocket, WsConfig, WsSettings, handshake::check_parts};
+use towpath::{
+    Expiry,
+    ws::{HandlerError, WebSocket, WsConfig, WsSettings, handshake::check_parts},
+};
 
 use crate::UpgradeRejection;
 
@@ -66,6 +69,13 @@ impl WsUpgrade {
     /// Changes the settings for this socket alone.
     pub fn configure(self, change: impl FnOnce(WsConfig) -> WsConfig) -> Self {
         Self(self.0.configure(change))
+    }
+
+    /// Closes the socket with 3000, "credential expired", at that time, unless the
+    /// [`Expiry`] is refreshed; in place of the one in the request's extensions, where
+    /// whoever authenticated may have put it.
+    pub fn expires_at(self, expiry: impl Into<Expiry>) -> Self {
+        Self(self.0.expires_at(expiry))
     }
 
     /// The response that accepts; once it is sent, `handler` is given the socket.

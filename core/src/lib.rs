@@ -25,6 +25,7 @@
 pub mod backpressure;
 mod drain;
 mod encoded;
+mod expiry;
 pub mod hub;
 pub mod sse;
 mod stats;
@@ -34,4 +35,5 @@ pub mod testing;
 pub mod ws;
 
 pub use drain::{Drain, DrainGuard, DrainOutcome, Draining};
+pub use expiry::{ExpiresAt, Expiry};
 pub use stats::{Snapshot, Stats};

@@ -311,6 +311,7 @@ pub fn run(data: &[u8]) {
             read_ahead: read_ahead.clone(),
             guard: (flags & 4 != 0).then(|| drain.guard().expect("no drain has begun")),
             role: Role::Server,
+            expiry: None,
             permits: Permits::default(),
         };
         let driver = drive(transport, accepted, |socket| seen.handle(socket, steps));

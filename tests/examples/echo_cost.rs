@@ -56,6 +56,7 @@ fn run(messages: usize, opcode: u8) -> io::Result<usize> {
         read_ahead: Bytes::new(),
         guard: None,
         role: Role::Server,
+        expiry: None,
         permits: Default::default(),
     };
     let echoed = runtime.block_on(async {

@@ -80,6 +80,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EventStream<S> {
         &self.head
     }
 
+    /// The connection, for the next request, behind the stream's end.
+    pub async fn into_connection(self) -> Connection<S> {
+        self.body.skip().await
+    }
+
     /// All that came until now.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{Event, KeepAlive, OnDrain, Remainder, Source, encode, gather::Gather};
-use crate::{DrainGuard, Stats};
+use crate::{DrainGuard, Expiry, Stats, expiry};
 
 /// So many events are taken in one poll, however small.
 const EVENTS_A_POLL: u32 = 1024;
@@ -43,8 +43,8 @@ pin_project! {
         // Dropped before the guard and the counter: both outlive it.
         #[pin]
         source: Option<S>,
-        // One timer for all: the next comment, the moment in a drain, the
-        // deadline. Armed at first use, and moved back only when it fires.
+        // One timer for all: the next comment, the expiry, the moment in a drain,
+        // the deadline. Armed at first use, and moved back only when it fires.
         #[pin]
         timer: Option<Sleep>,
         ready: Gather,
@@ -54,6 +54,7 @@ pin_project! {
         last_sent: Instant,
         on_drain: OnDrain,
         guard: Option<DrainGuard>,
+        expiry: Option<Box<expiry::Watch>>,
         live: Option<Live>,
     }
 
@@ -82,6 +83,7 @@ pub(super) struct Opening {
     pub(super) keep_alive: KeepAlive,
     pub(super) guard: Option<DrainGuard>,
     pub(super) on_drain: OnDrain,
+    pub(super) expiry: Option<Expiry>,
     pub(super) stats: Stats,
 }
 
@@ -115,6 +117,9 @@ impl<S> SseBody<S> {
             last_sent: Instant::now(),
             on_drain: opening.on_drain,
             guard: opening.guard,
+            expiry: opening
+                .expiry
+                .map(|expiry| Box::new(expiry::Watch::new(expiry))),
             live: Some(Live::new(opening.stats)),
         }
     }
@@ -133,6 +138,7 @@ impl<S> SseBody<S> {
             last_sent: Instant::now(),
             on_drain: OnDrain::End,
             guard: None,
+            expiry: None,
             live: None,
         }
     }
@@ -142,6 +148,17 @@ impl<S> SseBody<S> {
         if catch_unwind(AssertUnwindSafe(|| this.source.set(None))).is_err() {
             count_panic(this.live.as_ref());
         }
+    }
+
+    /// Ends where what its reader was let in with has expired; gives the time at which
+    /// to look again.
+    fn poll_expiry(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Option<Instant> {
+        let at = self.as_mut().project().expiry.as_mut()?.look(cx);
+        if Instant::now() < at {
+            return Some(at);
+        }
+        self.end();
+        None
     }
 
     /// Takes nothing more from the source. A stream that ends in a drain,
@@ -281,14 +298,14 @@ impl<S: Source> SseBody<S> {
         })
     }
 
-    /// Ready when there is a comment to send, or when `drain` has come.
-    fn poll_timer(self: Pin<&mut Self>, cx: &mut Context<'_>, drain: Option<Instant>) -> Poll<()> {
+    /// Ready when there is a comment to send, or when `end` has come.
+    fn poll_timer(self: Pin<&mut Self>, cx: &mut Context<'_>, end: Option<Instant>) -> Poll<()> {
         let this = self.project();
         let comment = this
             .keep_alive
             .period()
             .and_then(|period| this.last_sent.checked_add(period));
-        let Some(due) = [comment, drain].into_iter().flatten().min() else {
+        let Some(due) = [comment, end].into_iter().flatten().min() else {
             return Poll::Pending;
         };
         ready!(poll_until(this.timer, due, cx));
@@ -309,6 +326,7 @@ impl<S: Source> Body for SseBody<S> {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         loop {
             let drain = self.as_mut().poll_drain(cx);
+            let expiry = self.as_mut().poll_expiry(cx);
             if !matches!(self.phase, Phase::Over) {
                 self.as_mut().fill(cx);
             }
@@ -323,7 +341,8 @@ impl<S: Source> Body for SseBody<S> {
             if let Phase::Over = this.phase {
                 return Poll::Ready(None);
             }
-            ready!(self.as_mut().poll_timer(cx, drain));
+            let end = drain.into_iter().chain(expiry).min();
+            ready!(self.as_mut().poll_timer(cx, end));
         }
     }
 

@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
 use super::{KeepAlive, Source, SseBody, body::Opening, encode};
-use crate::{Drain, Draining, Stats};
+use crate::{Drain, Draining, Expiry, Stats};
 
 /// What browsers wait before they reconnect, where a drain may have told them
 /// another time before: they keep the last one that they were told.
@@ -49,6 +49,7 @@ pub struct Sse<S> {
     drain: Option<Drain>,
     on_drain: OnDrain,
     sse_retry: bool,
+    expiry: Option<Expiry>,
     stats: Option<Stats>,
 }
 
@@ -63,6 +64,7 @@ impl<S: Source> Sse<S> {
             drain: None,
             on_drain: OnDrain::End,
             sse_retry: false,
+            expiry: None,
             stats: None,
         }
     }
@@ -101,6 +103,18 @@ impl<S: Source> Sse<S> {
         self
     }
 
+    /// Ends the stream at that time, unless the [`Expiry`] is refreshed: when what its
+    /// reader was let in with expires. What was taken from the source by then goes out;
+    /// the reader comes back by itself, with the last id that it has, and is asked for
+    /// its credential.
+    ///
+    /// A stream does not see its request: where whoever authenticated left an `Expiry`
+    /// in the request's extensions, the handler passes it on.
+    pub fn expires_at(mut self, expiry: impl Into<Expiry>) -> Self {
+        self.expiry = Some(expiry.into());
+        self
+    }
+
     /// The counters: by default the process's.
     pub fn stats(mut self, stats: &Stats) -> Self {
         self.stats = Some(stats.clone());
@@ -132,6 +146,7 @@ impl<S: Source> Sse<S> {
                 keep_alive: self.keep_alive,
                 guard,
                 on_drain: self.on_drain,
+                expiry: self.expiry,
                 stats,
             },
         ))

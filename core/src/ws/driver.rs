@@ -30,12 +30,12 @@ use super::{
     idle::Idle,
     protocol::{Connection, Extensions, Limits, Outbox, Outgoing, Role, Text},
     service::WsSettings,
-    shared::Shared,
+    shared::{Agreed, Shared},
     socket::WebSocket,
     source::FrameSource,
     transport::Transport,
 };
-use crate::{Stats, backpressure::Permits, drain::DrainGuard};
+use crate::{Expiry, Stats, backpressure::Permits, drain::DrainGuard, expiry};
 
 /// A driver yields to the scheduler after so many rounds …
 const MAX_ROUNDS: u32 = 32;
@@ -60,6 +60,8 @@ pub struct Accepted {
     pub read_ahead: Bytes,
     /// The drain that this socket counts for.
     pub guard: Option<DrainGuard>,
+    /// When what it was let in with expires.
+    pub expiry: Option<Expiry>,
     /// Which end this is.
     pub role: Role,
     /// Its place among those that live, until the driver ends.
@@ -130,6 +132,8 @@ struct Engine<T> {
     heartbeat: Option<Heartbeat>,
     /// Boxed, since few sockets have it and all would pay for its room.
     idle: Option<Box<Idle>>,
+    /// As the former.
+    expiry: Option<Box<expiry::Watch>>,
     /// Data came in or went out since this was last asked.
     data_moved: bool,
     /// Of what waits for the transport something is data.
@@ -177,6 +181,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             extensions,
             read_ahead,
             guard,
+            expiry,
             role,
             permits,
         } = accepted;
@@ -185,7 +190,10 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
         stats.counters().upgrades.fetch_add(1, Relaxed);
         stats.counters().websockets.fetch_add(1, Relaxed);
         let shared = Arc::new(Shared::new(
-            protocol,
+            Agreed {
+                protocol,
+                expiry: expiry.clone(),
+            },
             settings.inbound_bound(),
             settings.outbound_bound(),
         ));
@@ -215,6 +223,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             idle: settings
                 .idle_limit()
                 .map(|limit| Box::new(Idle::new(limit, now))),
+            expiry: expiry.map(|expiry| Box::new(expiry::Watch::new(expiry))),
             data_moved: false,
             data_waits: false,
             rest_at: None,
@@ -247,6 +256,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Future for Driv
         let mut scratch = Scratch::take();
         engine.wake_up(&mut scratch);
         engine.watch_drain(cx);
+        engine.watch_expiry(cx);
         let mut bytes = 0;
         for _ in 0..MAX_ROUNDS {
             let read = engine.read(cx, &mut scratch);

@@ -7,7 +7,7 @@ use super::{
     handshake::{self, Agreement, Answer, Handshake, HeaderLines, RequestHead, UpgradeRejection},
     protocol::{Role, Text},
 };
-use crate::{DrainGuard, backpressure::PermitSlots};
+use crate::{DrainGuard, Expiry, backpressure::PermitSlots};
 
 /// A checked handshake, before its answer: what both frameworks' `WsUpgrade`
 /// stand on. Made, it counts for the drain; dropped, nothing has happened.
@@ -19,6 +19,7 @@ pub struct Negotiation {
     agreement: Agreement,
     guard: Option<DrainGuard>,
     slots: PermitSlots,
+    expiry: Option<Expiry>,
 }
 
 impl Negotiation {
@@ -59,6 +60,7 @@ impl Negotiation {
                 protocol: None,
                 guard,
                 slots: PermitSlots::default(),
+                expiry: None,
             }),
             Err(rejection) => {
                 if rejection.status() != 405 {
@@ -109,6 +111,13 @@ impl Negotiation {
         self
     }
 
+    /// When what the client was let in with expires.
+    #[must_use]
+    pub fn expires_at(mut self, expiry: impl Into<Option<Expiry>>) -> Self {
+        self.expiry = expiry.into();
+        self
+    }
+
     /// The head of the response.
     #[must_use]
     pub fn answer(&self) -> Answer<'_> {
@@ -126,6 +135,7 @@ impl Negotiation {
             extensions: self.agreement.extensions,
             read_ahead,
             guard: self.guard,
+            expiry: self.expiry,
             role: Role::Server,
             permits: self.slots.take(),
         }

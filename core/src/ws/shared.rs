@@ -17,6 +17,7 @@ use super::{
     protocol::{CloseFrame, Message, Outgoing, Text},
     source::FrameSource,
 };
+use crate::Expiry;
 
 /// What a queued message costs beside its payload.
 const MESSAGE_OVERHEAD: usize = size_of::<Message>();
@@ -36,7 +37,8 @@ pub(crate) fn weight_out(outgoing: &Outgoing) -> usize {
 /// The lock is held for moves of data only: wakers, messages and user code are
 /// woken, dropped and called without it. It is the handler's waker too.
 pub(crate) struct Shared {
-    pub(crate) protocol: Option<Text>,
+    /// What few sockets have, boxed.
+    agreed: Option<Box<Agreed>>,
     inbound_bound: usize,
     outbound_bound: usize,
     /// Something was said through the lock that its driver has not taken, or
@@ -49,6 +51,13 @@ pub(crate) struct Shared {
     /// What the receiver has given out of its own batch, ever; only it adds.
     given: AtomicUsize,
     state: Mutex<State>,
+}
+
+/// What was agreed on with the handshake.
+#[derive(Debug, Default)]
+pub(crate) struct Agreed {
+    pub(crate) protocol: Option<Text>,
+    pub(crate) expiry: Option<Expiry>,
 }
 
 // What few sockets have, or only at their end, is boxed: all would pay for its room.
@@ -97,9 +106,10 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(protocol: Option<Text>, inbound_bound: usize, outbound_bound: usize) -> Self {
+    pub(crate) fn new(agreed: Agreed, inbound_bound: usize, outbound_bound: usize) -> Self {
+        let has_any = agreed.protocol.is_some() || agreed.expiry.is_some();
         Self {
-            protocol,
+            agreed: has_any.then(|| Box::new(agreed)),
             inbound_bound,
             outbound_bound,
             has_queued: AtomicBool::new(false),
@@ -135,6 +145,14 @@ impl Shared {
                 parked: false,
             }),
         }
+    }
+
+    pub(crate) fn protocol(&self) -> Option<&str> {
+        self.agreed.as_ref()?.protocol.as_deref()
+    }
+
+    pub(crate) fn expiry(&self) -> Option<&Expiry> {
+        self.agreed.as_ref()?.expiry.as_ref()
     }
 
     /// Poison is ignored: no user code runs under the lock, so that a panic
@@ -412,10 +430,11 @@ impl Shared {
         self.lock().last_message.take()
     }
 
-    pub(crate) fn poll_closed(&self, id: &mut u32, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_closed(&self, id: &mut u32, cx: &Context<'_>) -> Poll<Error> {
         let mut state = self.lock();
         if state.done {
-            return Poll::Ready(());
+            let end = state.send_end.as_deref().cloned();
+            return Poll::Ready(end.unwrap_or(Error::PeerGone));
         }
         state.name(id);
         let replaced = wait(&mut state.closed, *id, cx.waker());
@@ -565,7 +584,7 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.lock();
         f.debug_struct("Shared")
-            .field("protocol", &self.protocol)
+            .field("agreed", &self.agreed)
             .field("received", &state.inbox.len())
             .field("queued", &state.queue.len())
             .field("done", &state.done)

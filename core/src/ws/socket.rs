@@ -17,6 +17,7 @@ use super::{
     shared::Shared,
     source::FrameSource,
 };
+use crate::Expiry;
 
 /// A WebSocket.
 ///
@@ -186,9 +187,11 @@ impl WebSocket {
         self.sender.last_message(message);
     }
 
-    /// Waits until the socket is closed: shaken hands on, or broken.
-    pub async fn closed(&mut self) {
-        self.sender.closed().await;
+    /// Waits until the socket is closed, shaken hands on or broken, and tells how: as
+    /// [`send`](Self::send) fails from then on. Also the end in order is one:
+    /// [`Error::Closed`] with the peer's code, or this side's.
+    pub async fn closed(&mut self) -> Error {
+        self.sender.closed().await
     }
 
     /// The negotiated subprotocol (RFC 6455 §1.9).
@@ -201,6 +204,29 @@ impl WebSocket {
     #[must_use]
     pub fn close_frame(&self) -> Option<CloseFrame> {
         self.sender.close_frame()
+    }
+
+    /// When what the peer was let in with expires, where that was said: it can be
+    /// refreshed here.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use towpath::ws::{HandlerError, WebSocket};
+    ///
+    /// # fn lifetime(token: &str) -> Option<Duration> { token.parse().ok().map(Duration::from_secs) }
+    /// async fn chat(mut socket: WebSocket) -> Result<(), HandlerError> {
+    ///     while let Some(message) = socket.recv().await? {
+    ///         let token = message.as_text().and_then(|text| text.strip_prefix("token "));
+    ///         if let (Some(time), Some(expiry)) = (token.and_then(lifetime), socket.expiry()) {
+    ///             expiry.refresh(time);
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        self.sender.expiry()
     }
 
     /// Gives the driver a source of frames, sent beside what the handler sends
@@ -318,20 +344,26 @@ impl Sender {
     }
 
     /// See [`WebSocket::closed`].
-    pub async fn closed(&mut self) {
-        poll_fn(|cx| self.shared.poll_closed(&mut self.slot, cx)).await;
+    pub async fn closed(&mut self) -> Error {
+        poll_fn(|cx| self.shared.poll_closed(&mut self.slot, cx)).await
     }
 
     /// See [`WebSocket::protocol`].
     #[must_use]
     pub fn protocol(&self) -> Option<&str> {
-        self.shared.protocol.as_deref()
+        self.shared.protocol()
     }
 
     /// See [`WebSocket::close_frame`].
     #[must_use]
     pub fn close_frame(&self) -> Option<CloseFrame> {
         self.shared.lock().peer_close.as_deref().cloned()
+    }
+
+    /// See [`WebSocket::expiry`].
+    #[must_use]
+    pub fn expiry(&self) -> Option<Expiry> {
+        self.shared.expiry().cloned()
     }
 
     /// See [`WebSocket::attach`].

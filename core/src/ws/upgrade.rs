@@ -13,7 +13,7 @@ use super::{
     http2::{Http2Transport, StreamWriter},
     negotiation::Negotiation,
 };
-use crate::backpressure::PermitSlots;
+use crate::{Expiry, backpressure::PermitSlots};
 
 /// A request that asks for a WebSocket, checked, and not yet answered
 /// (RFC 6455 §4.2, RFC 8441).
@@ -57,7 +57,9 @@ impl WsUpgrade {
         };
         let permits = parts.extensions.get::<PermitSlots>().cloned();
         Ok(Self {
-            negotiation: negotiation.permits(permits.unwrap_or_default()),
+            negotiation: negotiation
+                .permits(permits.unwrap_or_default())
+                .expires_at(parts.extensions.get::<Expiry>().cloned()),
             on_upgrade,
         })
     }
@@ -83,6 +85,13 @@ impl WsUpgrade {
     /// Changes the settings for this socket alone.
     pub fn configure(mut self, change: impl FnOnce(WsConfig) -> WsConfig) -> Self {
         self.negotiation = self.negotiation.configure(change);
+        self
+    }
+
+    /// Closes the socket with 3000, "credential expired", at that time, unless the
+    /// [`Expiry`] is refreshed; in place of the one in the request's extensions.
+    pub fn expires_at(mut self, expiry: impl Into<Expiry>) -> Self {
+        self.negotiation = self.negotiation.expires_at(expiry.into());
         self
     }
 

@@ -22,6 +22,7 @@ async fn a_stream_that_buffers_is_flushed() {
         read_ahead: bytes::Bytes::new(),
         guard: None,
         role: Role::Server,
+        expiry: None,
         permits: Default::default(),
     };
     // As TLS does while its socket is full.

@@ -10,7 +10,7 @@ use towpath::sse;
 #[expect(unused_imports, reason = "that they are there is what is tested")]
 pub(crate) use ext::{
     AllowedOrigin, CloseCode, CloseFrame, ConfigError, Deflate, Drain, DrainGuard, DrainOutcome, Draining,
-    Error, Event, EventError, EventId, HandlerError, Hub, KeepAlive, LastEventId, Message, OnDrain,
+    Error, Event, EventError, EventId, ExpiresAt, Expiry, HandlerError, Hub, KeepAlive, LastEventId, Message, OnDrain,
     OriginPolicy, Permit, ProtocolError, Receiver, Sender, Snapshot, Sse, Stats, Subscription,
     Text, UpgradeRejection, WebSocket, WsConfig, WsLayer, WsUpgrade, hub, on_connect,
     on_connect_with, ws,
@@ -27,6 +27,7 @@ pub(crate) async fn upgrade(upgrade: WsUpgrade) -> Response {
     upgrade
         .configure(|config| config.max_message_size(1 << 16))
         .protocols(["chat.v2", "chat.v1"])
+        .expires_at(Duration::from_secs(3600))
         .on_upgrade(echo)
 }
 
@@ -47,6 +48,7 @@ pub(crate) async fn count(last: LastEventId) -> Sse<impl Stream<Item = Event>> {
     Sse::new(stream::iter((seen + 1..=10_u64).map(|n| Event::new().id(n).data("…"))))
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(5)))
         .on_drain(OnDrain::Finish)
+        .expires_at(ExpiresAt::unix(4_102_444_800))
 }
 
 pub(crate) async fn fallible() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {

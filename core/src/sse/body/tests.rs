@@ -467,6 +467,57 @@ async fn a_draining_process_refuses_streams() {
     assert_eq!((stats.snapshot().sse_streams, drain.live()), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn at_its_expiry_a_stream_ends_and_says_nothing_of_it() {
+    let (sender, channel) = channel();
+    let start = Instant::now();
+    let (mut body, stats) = with_stats(Sse::new(channel).expires_at(20 * SECOND));
+    sender.send(event("in time")).unwrap();
+    assert_eq!(next(&mut body).await.unwrap(), ":\n\ndata: in time\n\n");
+    assert_eq!(next(&mut body).await.unwrap(), ":\n\n", "the keep-alive");
+    assert_eq!(next(&mut body).await, None);
+    assert_eq!(start.elapsed().as_secs(), 20);
+    assert!(sender.is_closed(), "the source is gone");
+    assert_eq!(stats().sse_streams, 1, "until its body is dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_refreshed_lives_on_and_one_that_is_revoked_ends() {
+    let expiry = Expiry::from(10 * SECOND);
+    let off = KeepAlive::off();
+    let sse = || Sse::new(stream::pending::<Event>()).keep_alive(off.clone());
+    let mut streams = [(); 2].map(|()| body(sse().expires_at(expiry.clone())));
+    for body in &mut streams {
+        assert_eq!(next(body).await.unwrap(), ":\n\n");
+    }
+    assert!(is_quiet_for(&mut streams[0], 9 * SECOND).await);
+    expiry.refresh(100 * SECOND);
+    let [first, second] = &mut streams;
+    let quiet = async { is_quiet_for(first, 99 * SECOND).await };
+    let waits = tokio::spawn({
+        let expiry = expiry.clone();
+        async move {
+            tokio::time::sleep(50 * SECOND).await;
+            expiry.expire();
+        }
+    });
+    let start = Instant::now();
+    assert_eq!(next(second).await, None);
+    assert_eq!(start.elapsed().as_secs(), 50, "woken, not by its timer");
+    waits.await.unwrap();
+    assert!(!quiet.await, "both share it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_source_has_at_the_expiry_is_not_taken() {
+    let (sender, channel) = channel();
+    let mut body = body(Sse::new(channel).expires_at(SECOND));
+    assert_eq!(next(&mut body).await.unwrap(), ":\n\n");
+    tokio::time::advance(2 * SECOND).await;
+    sender.send(event("too late")).unwrap();
+    assert_eq!(next(&mut body).await, None);
+}
+
 #[test]
 fn a_body_is_send_when_its_source_is() {
     fn is_send<T: Send>(_: &T) {}

@@ -246,6 +246,14 @@ impl<T: Transport> Engine<T> {
         self.begin_closing(Wire::Close(frame));
     }
 
+    /// What the peer was let in with has expired: what was accepted by now goes out,
+    /// what comes from now on is not given.
+    pub(super) fn expire(&mut self) {
+        let frame = CloseFrame::new(CloseCode::UNAUTHORIZED, "credential expired");
+        self.end_handles(&Error::closed(Some(&frame)));
+        self.begin_closing(Wire::Close(frame));
+    }
+
     /// Ends both directions for the handles.
     fn end_handles(&self, end: &Error) {
         let mut state = self.shared.lock();
@@ -433,6 +441,7 @@ impl<T: Transport> Engine<T> {
         self.blocked = None;
         self.heartbeat = None;
         self.idle = None;
+        self.expiry = None;
         self.phase = Phase::Dead {
             until: self.now + GRACE,
         };

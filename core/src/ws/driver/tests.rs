@@ -4,6 +4,7 @@
 mod deflate;
 mod drain;
 mod ends;
+mod expiry;
 mod idle;
 mod lent;
 mod peer;

@@ -33,6 +33,13 @@ impl<T: Transport> Engine<T> {
         }
     }
 
+    /// Asks until when the peer may stay.
+    pub(super) fn watch_expiry(&mut self, cx: &Context<'_>) {
+        if let Some(expiry) = &mut self.expiry {
+            expiry.look(cx);
+        }
+    }
+
     pub(super) fn drain_is_due(&self) -> bool {
         self.drain_at.is_some_and(|at| self.now >= at)
     }
@@ -62,6 +69,7 @@ impl<T: Transport> Engine<T> {
                 return self.abort(&Error::WriteTimeout);
             }
             self.check_idleness();
+            self.check_expiry();
         }
         if self.phase.until().is_none_or(|until| now < until) {
             return;
@@ -108,6 +116,15 @@ impl<T: Transport> Engine<T> {
         }
     }
 
+    fn check_expiry(&mut self) {
+        let expired = self.expiry.as_ref().is_some_and(|at| self.now >= at.at());
+        // As above.
+        if expired && matches!(self.phase, Phase::Open) {
+            self.expire();
+            self.shared.lock().changed = true;
+        }
+    }
+
     /// When a transport that takes nothing is given up; a kernel that hands on
     /// what it holds is progress.
     fn write_deadline(&mut self) -> Option<Instant> {
@@ -136,15 +153,20 @@ impl<T: Transport> Engine<T> {
                 Phase::Open => self.idle.as_ref().and_then(|idle| idle.deadline()),
                 _ => None,
             };
+            let expiry = match self.phase {
+                Phase::Open => self.expiry.as_ref().map(|expiry| expiry.at()),
+                _ => None,
+            };
             [
                 beat,
                 idle,
+                expiry,
                 self.write_deadline(),
                 self.drain_at,
                 self.rest_at,
             ]
         } else {
-            [None; 5]
+            [None; 6]
         };
         live.into_iter().flatten().chain(phase).min()
     }

@@ -647,6 +647,7 @@ where
         read_ahead: Bytes::new(),
         guard: drain.map(|drain| drain.guard().unwrap()),
         role: Role::Server,
+        expiry: None,
         permits: Default::default(),
     };
     tokio::spawn(drive(flood, accepted, handler))

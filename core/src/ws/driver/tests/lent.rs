@@ -90,6 +90,7 @@ async fn a_driver_inside_a_handler_says_nothing_to_the_wrong_peer() {
             extensions: Extensions::default(),
             read_ahead: Bytes::new(),
             guard: None,
+            expiry: None,
             permits: Default::default(),
             role: Role::Server,
         };

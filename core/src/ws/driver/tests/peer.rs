@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    Stats,
+    Expiry, Stats,
     drain::Drain,
     ws::{
         Accepted, CloseCode, CloseFrame, HandlerError, IoTransport, Message, WebSocket, WsConfig,
@@ -62,6 +62,57 @@ where
     )
 }
 
+/// Serves a client whose credential expires.
+pub(super) fn serve_until<F>(
+    config: WsConfig,
+    expiry: impl Into<Until>,
+    handler: impl FnOnce(WebSocket) -> F + Send + 'static,
+) -> Peer
+where
+    F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    serve_all(config, None, expiry.into().0, handler)
+}
+
+/// Until when; as `WsUpgrade` takes it, or never.
+pub(super) struct Until(Option<Expiry>);
+
+impl From<Duration> for Until {
+    fn from(time: Duration) -> Self {
+        Self(Some(time.into()))
+    }
+}
+
+impl From<Expiry> for Until {
+    fn from(expiry: Expiry) -> Self {
+        Self(Some(expiry))
+    }
+}
+
+impl From<Option<Expiry>> for Until {
+    fn from(expiry: Option<Expiry>) -> Self {
+        Self(expiry)
+    }
+}
+
+pub(super) fn serve_all<F>(
+    config: WsConfig,
+    drain: Option<&Drain>,
+    expiry: Option<Expiry>,
+    handler: impl FnOnce(WebSocket) -> F + Send + 'static,
+) -> Peer
+where
+    F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    let change = |accepted: &mut Accepted| accepted.expiry = expiry;
+    serve_accepted(
+        accepted(config, drain, Bytes::new()),
+        64 * 1024,
+        change,
+        handler,
+    )
+}
+
 pub(super) fn serve_extended<F>(
     config: WsConfig,
     drain: Option<&Drain>,
@@ -73,17 +124,36 @@ pub(super) fn serve_extended<F>(
 where
     F: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
-    let stats = Stats::new();
-    let (io, server) = tokio::io::duplex(pipe);
-    let accepted = Accepted {
-        settings: config.stats(stats.clone()).into(),
+    let change = |accepted: &mut Accepted| accepted.extensions = extensions;
+    serve_accepted(accepted(config, drain, read_ahead), pipe, change, handler)
+}
+
+fn accepted(config: WsConfig, drain: Option<&Drain>, read_ahead: Bytes) -> Accepted {
+    Accepted {
+        settings: config.stats(Stats::new()).into(),
         protocol: None,
-        extensions,
+        extensions: Extensions::default(),
         read_ahead,
         guard: drain.map(|drain| drain.guard().unwrap()),
         role: Role::Server,
+        expiry: None,
         permits: Default::default(),
-    };
+    }
+}
+
+fn serve_accepted<F>(
+    mut accepted: Accepted,
+    pipe: usize,
+    change: impl FnOnce(&mut Accepted),
+    handler: impl FnOnce(WebSocket) -> F + Send + 'static,
+) -> Peer
+where
+    F: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    change(&mut accepted);
+    let stats = accepted.settings.counters();
+    let extensions = accepted.extensions;
+    let (io, server) = tokio::io::duplex(pipe);
     let driver = tokio::spawn(drive(IoTransport::new(server), accepted, handler));
     let limits = Limits {
         max_frame_size: usize::MAX,

@@ -1,0 +1,78 @@
+//! The app over axum.
+
+use std::net::SocketAddr;
+
+use ::axum::{
+    Extension, Router,
+    extract::{Request, State},
+    http::StatusCode,
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::{get, post},
+    serve::ListenerExt,
+};
+use futures_util::Stream;
+use tokio::net::TcpListener;
+use towpath_axum::{Event, Expiry, Sse, WsLayer, WsUpgrade, on_connect, ws};
+use towpath_tests::routes;
+
+use super::House;
+
+#[derive(Clone)]
+struct User(String);
+
+async fn authenticate(
+    State(house): State<House>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, StatusCode> {
+    let user = routes::user(request.uri().query()).ok_or(StatusCode::UNAUTHORIZED)?;
+    let session = house.session(&user).ok_or(StatusCode::UNAUTHORIZED)?;
+    request.extensions_mut().insert(session);
+    request.extensions_mut().insert(User(user));
+    Ok(next.run(request).await)
+}
+
+async fn echo(
+    upgrade: WsUpgrade,
+    State(house): State<House>,
+    Extension(User(user)): Extension<User>,
+) -> Response {
+    upgrade.on_upgrade(move |socket| house.echo(user, socket))
+}
+
+async fn feed(
+    State(house): State<House>,
+    Extension(expiry): Extension<Expiry>,
+) -> Sse<impl Stream<Item = Event>> {
+    Sse::new(super::feed())
+        .expires_at(expiry)
+        .stats(&house.stats)
+}
+
+async fn trap(State(house): State<House>) -> Sse<impl Stream<Item = Event>> {
+    Sse::new(super::trap()).stats(&house.stats)
+}
+
+async fn refresh(State(house): State<House>, Extension(User(user)): Extension<User>) -> StatusCode {
+    match house.refresh(&user) {
+        true => StatusCode::NO_CONTENT,
+        false => StatusCode::UNAUTHORIZED,
+    }
+}
+
+pub(crate) async fn serve(house: House) -> SocketAddr {
+    let app = Router::new()
+        .route("/echo", ws(echo))
+        .route("/feed", get(feed))
+        .route("/trap", get(trap))
+        .route("/refresh", post(refresh))
+        .layer(WsLayer.stats(house.stats.clone()))
+        .layer(from_fn_with_state(house.clone(), authenticate))
+        .with_state(house);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let serve = ::axum::serve(listener.tap_io(on_connect), app);
+    tokio::spawn(serve.into_future());
+    address
+}

@@ -1,0 +1,167 @@
+//! What lives as long as the connection, over both frameworks: the expiry of what a
+//! client was let in with, the span, the guard against panics.
+
+mod actix;
+mod axum;
+mod expiry;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt, stream};
+use tokio::time::timeout;
+use towpath::{
+    Expiry, Stats,
+    sse::Event,
+    ws::{Error, HandlerError, WebSocket},
+};
+use towpath_tests::process::{Framework, SOON};
+
+/// What the apps of both frameworks share.
+#[derive(Clone, Debug)]
+struct House {
+    stats: Stats,
+    sessions: Arc<Mutex<HashMap<String, Expiry>>>,
+    /// How the sockets of each user ended, as their handlers saw it.
+    ends: Arc<Mutex<HashMap<String, Error>>>,
+}
+
+impl House {
+    fn new() -> Self {
+        Self {
+            stats: Stats::new(),
+            sessions: Arc::default(),
+            ends: Arc::default(),
+        }
+    }
+
+    /// A user comes, for so long.
+    fn admit(&self, user: &str, time: Duration) -> Expiry {
+        let expiry = Expiry::from(time);
+        let mut sessions = self.sessions.lock().expect("no panic");
+        sessions.insert(user.to_owned(), expiry.clone());
+        expiry
+    }
+
+    /// What the authentication asks.
+    fn session(&self, user: &str) -> Option<Expiry> {
+        let session = self.sessions.lock().expect("no panic").get(user).cloned();
+        session.filter(|expiry| !expiry.remaining().is_zero())
+    }
+
+    /// `POST /refresh`.
+    fn refresh(&self, user: &str) -> bool {
+        let session = self.session(user);
+        if let Some(session) = &session {
+            session.refresh(Duration::from_secs(3600));
+        }
+        session.is_some()
+    }
+
+    /// `/echo`; a message may be a new token.
+    async fn echo(self, user: String, mut socket: WebSocket) -> Result<(), HandlerError> {
+        let end = loop {
+            match socket.recv().await {
+                Ok(Some(message)) => {
+                    tracing::info!(length = message.len(), "said");
+                    if message.as_text() == Some("renew") {
+                        let expiry = socket.expiry().expect("all have one");
+                        expiry.refresh(Duration::from_secs(3600));
+                    }
+                    socket.send(message).await?;
+                }
+                Ok(None) => break socket.closed().await,
+                Err(end) => break end,
+            }
+        };
+        self.ends.lock().expect("no panic").insert(user, end);
+        Ok(())
+    }
+
+    async fn end_of(&self, user: &str) -> Error {
+        let ended = async {
+            loop {
+                if let Some(end) = self.ends.lock().expect("no panic").get(user) {
+                    return end.clone();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, ended).await.expect("an end")
+    }
+
+    /// Waits until nothing lives.
+    async fn is_empty(&self) {
+        let empty = async {
+            loop {
+                let counts = self.stats.snapshot();
+                if (counts.websockets, counts.sse_streams) == (0, 0) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, empty).await.expect("nothing lives");
+    }
+}
+
+/// `/feed`: one event, and then none.
+fn feed() -> impl Stream<Item = Event> {
+    stream::iter([Event::new().data("first")]).chain(stream::pending())
+}
+
+/// `/trap`: one event, and then a panic in the midst of a poll.
+fn trap() -> impl Stream<Item = Event> {
+    let mut polls = 0;
+    stream::poll_fn(move |_| {
+        polls += 1;
+        match polls {
+            1 => Poll::Ready(Some(Event::new().data("first"))),
+            #[expect(clippy::panic, reason = "what it is for")]
+            _ => panic!("on purpose"),
+        }
+    })
+}
+
+/// A server of `/echo`, `/feed`, `/trap` and `/refresh`, each with `?user=`.
+struct Server {
+    address: SocketAddr,
+    house: House,
+}
+
+impl Server {
+    async fn start(framework: Framework) -> Self {
+        let house = House::new();
+        let address = match framework {
+            Framework::Axum => axum::serve(house.clone()).await,
+            Framework::Actix => actix::serve(house.clone()),
+        };
+        Self { address, house }
+    }
+}
+
+towpath_tests::on_both! {
+    async fn a_stream_that_panics_ends_and_is_counted(framework: Framework) {
+        let server = Server::start(framework).await;
+        server.house.admit("eve", Duration::from_secs(3600));
+        let address = server.address;
+        let mut connection = towpath_tests::http::Connection::open(address).await;
+        for number in 1..=2 {
+            let request = towpath_tests::http::head("GET", "/trap?user=eve", &[]);
+            connection.write(request.as_bytes()).await;
+            let head = connection.head().await;
+            let mut stream = towpath_tests::sse::EventStream::answered(connection, head);
+            assert_eq!(stream.event().await.data, "first");
+            assert!(stream.next().await.is_none(), "an end in order");
+            assert_eq!(server.house.stats.snapshot().panics_total, number);
+            // The connection's task has not unwound: it serves the next request.
+            connection = stream.into_connection().await;
+        }
+        server.house.is_empty().await;
+    }
+}
