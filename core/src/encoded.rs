@@ -24,6 +24,8 @@ pub(crate) struct Encoded(Arc<Event>);
 
 struct Event {
     id: EventId,
+    /// Where it stands in this node's log.
+    position: u64,
     broadcast: Broadcast,
     key: Option<Box<str>>,
     sse: OnceLock<Box<Bytes>>,
@@ -39,6 +41,7 @@ impl Draft {
     pub(crate) fn new(publish: &Publish) -> Self {
         Self(Arc::new(Event {
             id: EventId::UNNUMBERED,
+            position: 0,
             broadcast: Broadcast::encode(&publish.message, publish.may_compress),
             key: publish.key.as_deref().map(Box::from),
             sse: OnceLock::new(),
@@ -47,10 +50,11 @@ impl Draft {
         }))
     }
 
-    pub(crate) fn number(mut self, id: EventId) -> Encoded {
+    pub(crate) fn number(mut self, id: EventId, position: u64) -> Encoded {
         // A draft is never shared.
         if let Some(event) = Arc::get_mut(&mut self.0) {
             event.id = id;
+            event.position = position;
         }
         Encoded(self.0)
     }
@@ -59,6 +63,11 @@ impl Draft {
 impl Encoded {
     pub(crate) fn id(&self) -> EventId {
         self.0.id
+    }
+
+    /// Where it stands in this node's log.
+    pub(crate) fn position(&self) -> u64 {
+        self.0.position
     }
 
     pub(crate) fn key(&self) -> Option<&str> {
@@ -150,7 +159,7 @@ mod tests {
     use super::*;
 
     fn encoded(publish: impl Into<Publish>) -> Encoded {
-        Draft::new(&publish.into()).number(EventId::new(0xa, 3))
+        Draft::new(&publish.into()).number(EventId::new(0xa, 3), 3)
     }
 
     fn sse(publish: impl Into<Publish>) -> String {

@@ -12,6 +12,17 @@ pub struct Retention {
     pub bytes: usize,
 }
 
+impl Retention {
+    /// So many events, of whatever size.
+    #[must_use]
+    pub const fn events(events: usize) -> Self {
+        Self {
+            events,
+            bytes: usize::MAX,
+        }
+    }
+}
+
 /// What happens to a subscription that lags behind by more than the
 /// [`queue`](HubBuilder::queue), "the so many" below: for the whole hub by
 /// [`HubBuilder::overflow`], for one subscription by
@@ -96,10 +107,7 @@ pub struct HubBuilder {
 impl Default for HubBuilder {
     fn default() -> Self {
         Self {
-            retention: Retention {
-                events: Self::HISTORY,
-                bytes: usize::MAX,
-            },
+            retention: Retention::events(Self::HISTORY),
             queue: None,
             overflow: Overflow::default(),
             stats: None,

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::EventId;
+use super::{EventId, spans::Spans};
 
 /// Where a subscription begins to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,34 +14,54 @@ pub(super) enum Start {
     After(String),
 }
 
-/// What a log has, at one moment: the events `first..=head` of `epoch`; none are
-/// kept where `first` is `head + 1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    pub(super) epoch: u64,
+/// What a log has, at one moment: the positions `first..=head`; none are kept where
+/// `first` is `head + 1`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent<'a> {
+    pub(super) spans: &'a Spans,
     pub(super) first: u64,
     pub(super) head: u64,
 }
 
 impl Start {
-    /// The number of the last event that the subscription has behind it, and the
+    /// The id behind which it begins, if it is one.
+    pub(super) fn seen(&self) -> Option<EventId> {
+        match self {
+            Self::After(text) => text.parse().ok(),
+            Self::Live | Self::Last(_) => None,
+        }
+    }
+
+    /// The position of the last event that the subscription has behind it, and the
     /// gap that it is told first.
-    pub(super) fn resolve(&self, log: Extent) -> (u64, Option<Gap>) {
+    pub(super) fn resolve(&self, log: Extent<'_>) -> (u64, Option<Gap>) {
         let before_oldest = log.first - 1;
         match self {
             Self::Live => (log.head, None),
             Self::Last(n) => {
                 let n = u64::try_from(*n).unwrap_or(u64::MAX);
-                (log.head.saturating_sub(n).max(before_oldest), None)
+                let newest = log.head.saturating_sub(n);
+                // That is never a gap, so it begins behind one.
+                let whole = before_oldest.max(log.spans.newest_break());
+                (newest.max(whole), None)
             }
-            Self::After(text) => match text.parse::<EventId>() {
-                Ok(id) if id.epoch() == log.epoch && id.sequence() <= log.head => {
-                    let missed = before_oldest.saturating_sub(id.sequence());
-                    let gap = (missed > 0).then_some(Gap::Expired { missed });
-                    (id.sequence().max(before_oldest), gap)
-                }
-                _ => (before_oldest, Some(Gap::Unknown)),
-            },
+            Self::After(text) => {
+                let id = text.parse::<EventId>().ok();
+                let found = id.and_then(|id| log.spans.locate(id, log.head));
+                let Some(found) = found else {
+                    return (before_oldest, Some(Gap::Unknown));
+                };
+                let cursor = found.cursor.max(before_oldest);
+                let expired = log.spans.missed(found.cursor, cursor);
+                let gap = match found.missed.zip(expired) {
+                    Some((0, 0)) => None,
+                    Some((missing, expired)) => Some(Gap::Expired {
+                        missed: missing + expired,
+                    }),
+                    None => Some(Gap::Unknown),
+                };
+                (cursor, gap)
+            }
         }
     }
 }
@@ -66,10 +86,12 @@ pub enum Gap {
         missed: u64,
     },
     /// The id that was resumed from cannot be served: it is none, lies in the
-    /// future, or is of another epoch (from before a restart, say). How many
-    /// events are missing cannot be known.
+    /// future, or is of another epoch (from before a restart, say); or the topic's
+    /// epoch ended while the subscription was live, since the broker lost what it had.
+    /// How many events are missing cannot be known.
     Unknown,
-    /// The subscription is live and fell behind what is kept.
+    /// The subscription is live and fell behind what is kept: here, or by the broker
+    /// while it could not be reached.
     Lagged {
         /// How many events it lost.
         missed: u64,
@@ -111,19 +133,19 @@ impl fmt::Display for Gap {
 mod tests {
     use super::*;
 
-    const LOG: Extent = Extent {
-        epoch: 7,
-        first: 5,
-        head: 9,
-    };
+    fn from(start: &Start, first: u64, head: u64) -> (u64, Option<Gap>) {
+        let spans = &Spans::new(Some(EventId::new(7, 0)));
+        start.resolve(Extent { spans, first, head })
+    }
 
     fn after(epoch: u64, sequence: u64) -> (u64, Option<Gap>) {
-        Start::After(EventId::new(epoch, sequence).to_string()).resolve(LOG)
+        let start = Start::After(EventId::new(epoch, sequence).to_string());
+        from(&start, 5, 9)
     }
 
     #[test]
     fn nothing_missing_is_no_gap() {
-        assert_eq!(Start::Live.resolve(LOG), (9, None));
+        assert_eq!(from(&Start::Live, 5, 9), (9, None));
         for sequence in 4..=9 {
             assert_eq!(after(7, sequence), (sequence, None));
         }
@@ -133,12 +155,9 @@ mod tests {
     fn expired_tells_the_number_up_to_the_oldest_kept() {
         assert_eq!(after(7, 3), (4, Some(Gap::Expired { missed: 1 })));
         assert_eq!(after(7, 1), (4, Some(Gap::Expired { missed: 3 })));
-        let nothing_kept = Extent { first: 10, ..LOG };
         let start = Start::After(EventId::new(7, 3).to_string());
-        assert_eq!(
-            start.resolve(nothing_kept),
-            (9, Some(Gap::Expired { missed: 6 })),
-        );
+        let nothing_kept = from(&start, 10, 9);
+        assert_eq!(nothing_kept, (9, Some(Gap::Expired { missed: 6 })));
     }
 
     #[test]
@@ -146,19 +165,14 @@ mod tests {
         assert_eq!(after(7, 10), (4, Some(Gap::Unknown)));
         assert_eq!(after(8, 6), (4, Some(Gap::Unknown)));
         let start = Start::After("42".into());
-        assert_eq!(start.resolve(LOG), (4, Some(Gap::Unknown)));
-        let empty = Extent {
-            first: 1,
-            head: 0,
-            ..LOG
-        };
-        assert_eq!(start.resolve(empty), (0, Some(Gap::Unknown)));
+        assert_eq!(from(&start, 5, 9), (4, Some(Gap::Unknown)));
+        assert_eq!(from(&start, 1, 0), (0, Some(Gap::Unknown)));
     }
 
     #[test]
     fn last_is_never_a_gap() {
         for (n, cursor) in [(0, 9), (1, 8), (5, 4), (6, 4), (usize::MAX, 4)] {
-            assert_eq!(Start::Last(n).resolve(LOG), (cursor, None), "{n}");
+            assert_eq!(from(&Start::Last(n), 5, 9), (cursor, None), "{n}");
         }
     }
 

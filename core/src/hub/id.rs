@@ -15,18 +15,23 @@ impl EventId {
     /// Of an event that stands in no log yet; `FromStr` never makes it.
     pub(crate) const UNNUMBERED: Self = Self::new(0, 0);
 
-    pub(crate) const fn new(epoch: u64, sequence: u64) -> Self {
+    /// The id of the event with this running number, dense from 1 in each topic, in an
+    /// epoch: for a [`Broker`](super::Broker), which gives them out.
+    #[must_use]
+    pub const fn new(epoch: u64, sequence: u64) -> Self {
         Self { epoch, sequence }
     }
 
     /// Tells one life of a log from the next: numbers of different epochs have
     /// nothing to do with each other.
-    pub(super) const fn epoch(self) -> u64 {
+    #[must_use]
+    pub const fn epoch(self) -> u64 {
         self.epoch
     }
 
     /// The topic's running number, dense from 1.
-    pub(super) const fn sequence(self) -> u64 {
+    #[must_use]
+    pub const fn sequence(self) -> u64 {
         self.sequence
     }
 }

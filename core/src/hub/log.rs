@@ -12,6 +12,7 @@ use super::{
     EventId, Retention,
     cursor::{Extent, Gap, Start},
     ledger::Ledger,
+    spans::{Follows, Missed, Spans},
     waiters::{Due, Waiters},
 };
 use crate::encoded::{Draft, Encoded};
@@ -22,10 +23,11 @@ use crate::encoded::{Draft, Encoded};
 /// Replay and live are the same reading: there is no seam at which an event could
 /// be lost or doubled. A publisher is never blocked by a reader, since what is
 /// past the retention goes whether it was read or not.
+///
+/// Its readers' cursors are positions, which [`Spans`] says more of.
 pub(super) struct Log {
-    epoch: u64,
     retention: Retention,
-    /// The newest event's number, so that a reader who has nothing to read finds
+    /// The newest event's position, so that a reader who has nothing to read finds
     /// that out without the lock. Written under it.
     head: AtomicU64,
     closed: AtomicBool,
@@ -35,9 +37,11 @@ pub(super) struct Log {
 }
 
 struct State {
-    entries: VecDeque<Encoded>,
-    /// The oldest kept event's number: `head + 1` where none is.
+    /// `None` is a break.
+    entries: VecDeque<Option<Encoded>>,
+    /// The oldest kept event's position: `head + 1` where none is.
     first: u64,
+    spans: Spans,
     bytes: usize,
     waiters: Waiters,
     /// While one of the readers conflates.
@@ -50,8 +54,13 @@ struct State {
 pub(super) enum Read {
     /// Events were added to the batch.
     Events,
-    /// So many events behind the cursor are no longer kept.
-    Lost(u64),
+    /// What lies behind the cursor, up to this position, cannot be read.
+    Lost {
+        /// The cursor behind it.
+        to: u64,
+        /// So many events.
+        missed: Missed,
+    },
     /// The cursor is at the head.
     Nothing,
 }
@@ -67,32 +76,64 @@ pub(super) struct Conflated {
     /// The cursor in front of what is left.
     pub(super) cursor: u64,
     /// How many events up to there the reader misses: nothing has replaced them.
-    pub(super) missed: u64,
+    pub(super) missed: Missed,
     /// How many events are left.
     pub(super) left: u64,
 }
 
 impl State {
-    fn entry(&self, number: u64) -> Option<&Encoded> {
-        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.entries.get(index)
+    fn entry(&self, position: u64) -> Option<&Encoded> {
+        let index = usize::try_from(position.checked_sub(self.first)?).ok()?;
+        self.entries.get(index)?.as_ref()
+    }
+
+    /// Puts one more at the end. What is past the retention goes, to be dropped
+    /// without the lock.
+    fn push(&mut self, entry: Option<Encoded>, retention: Retention, expired: &mut Expired) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.add(entry.as_ref().and_then(Encoded::key));
+        }
+        self.bytes += entry.as_ref().map_or(0, kept_bytes);
+        self.entries.push_back(entry);
+        while self.entries.len() > 1
+            && (self.bytes > retention.bytes
+                || self.entries.len() > retention.events && self.events() > retention.events)
+        {
+            if let Some(entry) = self.entries.pop_front() {
+                self.first += 1;
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.expire();
+                }
+                if let Some(event) = entry {
+                    self.bytes -= kept_bytes(&event);
+                    expired.push(event);
+                }
+            }
+        }
+    }
+
+    /// How many of the entries are events.
+    fn events(&self) -> usize {
+        self.entries.len() - self.spans.breaks_from(self.first)
     }
 }
 
 impl Log {
+    /// A log without events, whose first one follows `seen`; `None` where the topic
+    /// has never had any.
     pub(super) fn new(
-        epoch: u64,
+        seen: Option<EventId>,
         retention: Retention,
         on_idle: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         Self {
-            epoch,
             retention,
             head: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             state: Mutex::new(State {
                 entries: VecDeque::new(),
                 first: 1,
+                spans: Spans::new(seen),
                 bytes: 0,
                 waiters: Waiters::default(),
                 ledger: None,
@@ -107,7 +148,7 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest event's number; 0 where there never was one.
+    /// The newest event's position; 0 where there never was one.
     pub(super) fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)
     }
@@ -120,31 +161,71 @@ impl Log {
         self.lock().waiters.readers()
     }
 
-    /// Puts an event at the end. Nobody is woken and nothing is dropped before
-    /// [`Appended::finish`].
+    /// Puts the topic's next event at the end, with a number of the log's own. Nobody
+    /// is woken and nothing is dropped before [`Appended::finish`].
     pub(super) fn append(&self, draft: Draft) -> Appended<'_> {
+        let state = self.lock();
+        let head = self.head.load(Ordering::Relaxed);
+        let id = state.spans.next(head).unwrap_or(EventId::UNNUMBERED);
+        self.push(state, id, draft, Expired::default())
+    }
+
+    /// Puts an event at the end that a broker has numbered, behind a break where others
+    /// are missing in between. `None` where it is there already, or of an epoch that
+    /// has passed.
+    pub(super) fn follow(&self, id: EventId, draft: Draft) -> Option<Appended<'_>> {
         let mut state = self.lock();
-        let head = self.head.load(Ordering::Relaxed) + 1;
-        let id = EventId::new(self.epoch, head);
-        let event = draft.number(id);
-        state.bytes += kept_bytes(&event);
-        if let Some(ledger) = &mut state.ledger {
-            ledger.add(event.key());
-        }
-        state.entries.push_back(event);
         let mut expired = Expired::default();
-        while state.entries.len() > 1
-            && (state.entries.len() > self.retention.events || state.bytes > self.retention.bytes)
-        {
-            if let Some(event) = state.entries.pop_front() {
-                state.bytes -= kept_bytes(&event);
-                state.first += 1;
-                if let Some(ledger) = &mut state.ledger {
-                    ledger.expire();
-                }
-                expired.push(event);
+        let head = self.head.load(Ordering::Relaxed);
+        match state.spans.follows(id, head) {
+            Follows::Not => return None,
+            Follows::Directly if state.spans.next(head).is_none() => {
+                state.spans.begin(id, head + 1, None);
+            }
+            Follows::Directly => {}
+            Follows::BehindGap(missed) => {
+                self.push_break(&mut state, id, missed, &mut expired);
             }
         }
+        Some(self.push(state, id, draft, expired))
+    }
+
+    /// The topic's newest event is `id`, and what is not here up to it cannot be had
+    /// any more: a break, if that is anything.
+    pub(super) fn skip(&self, id: EventId) -> Option<Appended<'_>> {
+        let mut state = self.lock();
+        let mut expired = Expired::default();
+        let head = self.head.load(Ordering::Relaxed);
+        let next = EventId::new(id.epoch(), id.sequence().wrapping_add(1));
+        let Follows::BehindGap(missed) = state.spans.follows(next, head) else {
+            return None;
+        };
+        self.push_break(&mut state, next, missed, &mut expired);
+        let head = self.head.load(Ordering::Relaxed);
+        Some(Appended {
+            log: self,
+            id,
+            due: state.waiters.take_due(head),
+            expired,
+        })
+    }
+
+    fn push_break(&self, state: &mut State, next: EventId, missed: Missed, expired: &mut Expired) {
+        let position = self.head.load(Ordering::Relaxed) + 1;
+        state.spans.begin(next, position + 1, Some(missed));
+        state.push(None, self.retention, expired);
+        self.head.store(position, Ordering::Release);
+    }
+
+    fn push<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        id: EventId,
+        draft: Draft,
+        mut expired: Expired,
+    ) -> Appended<'a> {
+        let head = self.head.load(Ordering::Relaxed) + 1;
+        state.push(Some(draft.number(id, head)), self.retention, &mut expired);
         self.head.store(head, Ordering::Release);
         Appended {
             log: self,
@@ -152,6 +233,21 @@ impl Log {
             due: state.waiters.take_due(head),
             expired,
         }
+    }
+
+    /// The id of the newest event up to the log's end, there or missing; `None` where
+    /// the topic has never had any.
+    pub(super) fn newest(&self) -> Option<EventId> {
+        let state = self.lock();
+        let next = state.spans.next(self.head.load(Ordering::Relaxed))?;
+        Some(EventId::new(next.epoch(), next.sequence().wrapping_sub(1)))
+    }
+
+    /// Whether the event is here, or was.
+    pub(super) fn knows(&self, id: EventId) -> bool {
+        let state = self.lock();
+        let head = self.head.load(Ordering::Relaxed);
+        state.spans.locate(id, head).is_some()
     }
 
     /// Adds events behind `cursor`, and not past `end`, to an empty batch.
@@ -163,13 +259,26 @@ impl Log {
         let state = self.lock();
         let before_oldest = (state.first - 1).min(end);
         if cursor < before_oldest {
-            return Read::Lost(before_oldest - cursor);
+            return Read::Lost {
+                to: before_oldest,
+                missed: state.spans.missed(cursor, before_oldest),
+            };
         }
-        batch.fill((cursor + 1..=end).filter_map(|number| state.entry(number)));
+        batch.fill((cursor + 1..=end).map_while(|position| state.entry(position)));
+        if batch.is_empty() {
+            let to = cursor + 1;
+            let missed = state.spans.missed(cursor, to);
+            return Read::Lost { to, missed };
+        }
         Read::Events
     }
 
-    /// The number of the event in front of the oldest that is kept.
+    /// How many events a reader misses who goes from `cursor` on to `to` at once.
+    pub(super) fn missed(&self, cursor: u64, to: u64) -> Missed {
+        self.lock().spans.missed(cursor, to)
+    }
+
+    /// The position in front of the oldest event that is kept.
     pub(super) fn before_oldest(&self) -> u64 {
         self.lock().first - 1
     }
@@ -180,6 +289,8 @@ impl Log {
     ///
     /// What is no longer kept counts as replaced if anything up to the head has: by
     /// what the reader gets then, if it gets all up to the head, which `to_head` says.
+    ///
+    /// It goes up to the next break only: what comes behind it is another reading.
     pub(super) fn conflate(
         &self,
         cursor: u64,
@@ -192,21 +303,31 @@ impl Log {
         let from = cursor.max((state.first - 1).min(until));
         let mut conflated = Conflated {
             cursor: from,
-            missed: from - cursor,
+            missed: state.spans.missed(cursor, from),
             left: 0,
+        };
+        let until = match state.spans.break_behind(from) {
+            Some((at, missed)) if at == from + 1 && at <= until => {
+                conflated.cursor = at;
+                conflated.missed = conflated.missed.zip(missed).map(|(a, b)| a + b);
+                return conflated;
+            }
+            Some((at, _)) => until.min(at - 1),
+            None => until,
         };
         let Some(ledger) = &state.ledger else {
             conflated.left = until - from;
             return conflated;
         };
-        if to_head {
-            conflated.missed = ledger.lost(cursor, from);
+        if to_head && conflated.missed == Some(from - cursor) {
+            conflated.missed = Some(ledger.lost(cursor, from));
         }
         for number in ledger.standing(from + 1..=until, until).rev() {
             if conflated.left < most {
                 conflated.left += 1;
             } else {
-                conflated.missed += ledger.standing(from + 1..=number, until).count() as u64;
+                let excess = ledger.standing(from + 1..=number, until).count() as u64;
+                conflated.missed = conflated.missed.map(|missed| missed + excess);
                 conflated.cursor = number;
                 break;
             }
@@ -248,7 +369,6 @@ impl Log {
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log")
-            .field("epoch", &self.epoch)
             .field("head", &self.head())
             .finish_non_exhaustive()
     }
@@ -297,7 +417,7 @@ impl Expired {
 
 /// A reader's place at a log; dropping it gives the place and its waker back.
 ///
-/// A [`Broker`](super::Broker) makes it when it opens a topic.
+/// A [`Broker`](super::Broker) has it made by the topic's [`TopicLog`](super::TopicLog).
 #[derive(Debug)]
 pub struct Reader {
     log: Arc<Log>,
@@ -334,8 +454,8 @@ impl Reader {
         state.conflating += 1;
         if state.ledger.is_none() {
             let mut ledger = Ledger::new(state.first, self.log.retention.events);
-            for event in &state.entries {
-                ledger.add(event.key());
+            for entry in &state.entries {
+                ledger.add(entry.as_ref().and_then(Encoded::key));
             }
             state.ledger = Some(Box::new(ledger));
         }
@@ -344,16 +464,15 @@ impl Reader {
     /// Where to begin: the cursor, the head of the same moment, and the gap to
     /// be told first.
     pub(super) fn begin(&self, start: &Start) -> (u64, u64, Option<Gap>) {
-        let extent = {
-            let state = self.log.lock();
-            Extent {
-                epoch: self.log.epoch,
-                first: state.first,
-                head: self.log.head.load(Ordering::Relaxed),
-            }
+        let state = self.log.lock();
+        let head = self.log.head.load(Ordering::Relaxed);
+        let extent = Extent {
+            spans: &state.spans,
+            first: state.first,
+            head,
         };
         let (cursor, gap) = start.resolve(extent);
-        (cursor, extent.head, gap)
+        (cursor, head, gap)
     }
 }
 
@@ -402,6 +521,10 @@ impl Batch {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.events.get(self.next).is_none_or(Option::is_none)
+    }
+
     pub(super) fn clear(&mut self) {
         if self.events.iter().any(Option::is_some) {
             *self = Self::default();
@@ -430,7 +553,7 @@ mod tests {
     };
 
     fn log() -> Arc<Log> {
-        Arc::new(Log::new(7, RETENTION, || ()))
+        Arc::new(Log::new(Some(EventId::new(7, 0)), RETENTION, || ()))
     }
 
     fn append(log: &Log, payload: &str) -> EventId {
@@ -498,8 +621,20 @@ mod tests {
         }
         let mut batch = Batch::default();
         assert_eq!(log.read(6, u64::MAX, &mut batch), Read::Nothing);
-        assert_eq!(log.read(0, u64::MAX, &mut batch), Read::Lost(2));
-        assert_eq!(log.read(0, 1, &mut batch), Read::Lost(1));
+        assert_eq!(
+            log.read(0, u64::MAX, &mut batch),
+            Read::Lost {
+                to: 2,
+                missed: Some(2)
+            }
+        );
+        assert_eq!(
+            log.read(0, 1, &mut batch),
+            Read::Lost {
+                to: 1,
+                missed: Some(1)
+            }
+        );
         assert_eq!(log.read(3, 3, &mut batch), Read::Nothing);
         assert_eq!(log.read(2, 4, &mut batch), Read::Events);
         let read = std::iter::from_fn(|| batch.pop()).map(|event| event.id().sequence());

@@ -31,6 +31,9 @@
 
 mod broker;
 mod config;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod conformance;
 mod cursor;
 mod deliver;
 #[cfg(feature = "json")]
@@ -41,11 +44,13 @@ mod log;
 mod publish;
 #[cfg(feature = "json")]
 mod serve;
+mod spans;
 mod subscribe;
 mod subscription;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod topic_log;
 mod waiters;
 
 use std::{fmt, sync::Arc};
@@ -56,12 +61,13 @@ pub use cursor::Gap;
 pub use deliver::Events;
 pub use id::{EventId, InvalidEventId};
 pub use log::Reader;
-pub use publish::{Publish, PublishError, SubscribeError};
+pub use publish::{Publish, PublishError, SubscribeError, Unavailable};
 #[cfg(feature = "json")]
 pub use serve::{Serve, ServeTopic, TOWPATH_V1};
 pub use subscribe::Subscribe;
 pub use subscription::{Delivery, Ended, Published, Subscription};
 pub use topic::{Topic, TopicError};
+pub use topic_log::TopicLog;
 
 use crate::{Drain, Stats};
 
@@ -113,9 +119,9 @@ impl Hub {
     /// Who publishes is never blocked by who reads.
     ///
     /// # Errors
-    /// Where the topic's name is none, where there are too many topics, and from
-    /// the start of the hub's [drain](HubBuilder::drain) on if its broker is
-    /// embedded.
+    /// Where the topic's name is none, where there are too many topics, where the
+    /// broker does not acknowledge, and from the start of the hub's
+    /// [drain](HubBuilder::drain) on if its broker is embedded.
     pub async fn publish(
         &self,
         topic: impl AsRef<str>,

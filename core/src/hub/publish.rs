@@ -52,6 +52,18 @@ impl Publish {
     pub const fn message(&self) -> &Message {
         &self.message
     }
+
+    /// What [`key`](Self::key) named.
+    #[must_use]
+    pub fn conflation_key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Whether it may be compressed: see [`uncompressed`](Self::uncompressed).
+    #[must_use]
+    pub const fn may_compress(&self) -> bool {
+        self.may_compress
+    }
 }
 
 impl From<Message> for Publish {
@@ -103,6 +115,10 @@ pub enum PublishError {
     /// The process is about to end, and its embedded broker's log with it.
     #[error("draining")]
     Draining,
+    /// The broker has not acknowledged in time, or refused. The message may have been
+    /// published none the less.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 /// Why there is no subscription.
@@ -115,4 +131,25 @@ pub enum SubscribeError {
     /// Every topic that the embedded broker may have has subscribers.
     #[error("too many topics")]
     TooManyTopics,
+    /// The broker cannot tell what the topic has.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// A broker over a network does not do what it was asked for.
+///
+/// ```
+/// use towpath::hub::Unavailable;
+/// let error = Unavailable::new("connection refused");
+/// assert_eq!(error.to_string(), "the broker is unavailable: connection refused");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the broker is unavailable: {0}")]
+pub struct Unavailable(Box<str>);
+
+impl Unavailable {
+    /// For this reason.
+    pub fn new(reason: impl Into<Box<str>>) -> Self {
+        Self(reason.into())
+    }
 }

@@ -68,12 +68,15 @@ impl IntoFuture for Subscribe {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     /// # Errors
-    /// Where the topic's name is none, or where there are too many topics.
+    /// Where the topic's name is none, where there are too many topics, or where the
+    /// broker cannot be reached.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let settings = &self.hub.0;
             let topic = Topic::new(&self.topic)?;
-            let reader = settings.broker.open(topic, settings.retention).await?;
+            let seen = self.start.seen();
+            let opening = settings.broker.open(topic, settings.retention, seen);
+            let reader = opening.await?;
             let policy = Policy {
                 queue: settings.queue,
                 overflow: self.overflow.unwrap_or(settings.overflow),

@@ -11,6 +11,7 @@ use super::{
     EventId, Gap, Overflow, Reader,
     cursor::Start,
     log::{Batch, Read},
+    spans::Missed,
 };
 use crate::{Stats, encoded::Encoded, ws::Message};
 
@@ -41,7 +42,7 @@ use crate::{Stats, encoded::Encoded, ws::Message};
 pub struct Subscription {
     reader: Reader,
     policy: Policy,
-    /// The number of the last event that was given on, or told as lost.
+    /// The position of the last event that was given on, or told as lost.
     cursor: u64,
     /// The head when the subscription was made: what was published before does
     /// not count as lag.
@@ -229,7 +230,7 @@ impl Subscription {
                 (Overflow::Conflate, Some(until)) if self.cursor < until => self.conflate(until),
                 _ => match self.read() {
                     Read::Events => None,
-                    Read::Lost(missed) => self.fall_off(missed),
+                    Read::Lost { to, missed } => self.fall_off(to, missed),
                     Read::Nothing => {
                         if self.cursor >= self.end {
                             self.end_by(Ended::Drained);
@@ -258,7 +259,7 @@ impl Subscription {
             Overflow::DropOldest if lags => {
                 let to = self.oldest_of_queue(newest);
                 self.batch.clear();
-                self.lose(to, to - self.cursor)
+                self.lose_all(to)
             }
             Overflow::DropNewest => {
                 if lags && self.until.is_none() {
@@ -268,7 +269,7 @@ impl Subscription {
                     return None;
                 }
                 self.until = None;
-                self.lose(newest, newest - self.cursor)
+                self.lose_all(newest)
             }
             Overflow::Conflate if lags && self.until != Some(newest) => {
                 self.until = Some(newest);
@@ -304,15 +305,14 @@ impl Subscription {
         self.lose(left.cursor, left.missed)
     }
 
-    /// So many events behind the cursor are no longer kept.
-    fn fall_off(&mut self, missed: u64) -> Option<Gap> {
-        let to = self.cursor + missed;
+    /// What lies behind the cursor, up to `to`, cannot be read.
+    fn fall_off(&mut self, to: u64, missed: Missed) -> Option<Gap> {
         match (self.policy.overflow, self.until) {
             (Overflow::DropNewest, Some(until)) if to >= until => {
                 // Nothing is left of what waited: it is one gap with what came later.
                 self.until = None;
                 let newest = self.newest();
-                self.lose(newest, newest - self.cursor)
+                self.lose_all(newest)
             }
             (Overflow::Conflate, _) => {
                 let (cursor, to_head) = (self.cursor, self.reads_to_head());
@@ -325,14 +325,25 @@ impl Subscription {
     }
 
     /// The cursor moves on to `to`, past events of which `missed` are missing.
-    fn lose(&mut self, to: u64, missed: u64) -> Option<Gap> {
-        self.count_lost(to - self.cursor);
+    fn lose(&mut self, to: u64, missed: Missed) -> Option<Gap> {
+        let passed = to - self.cursor;
+        self.count_lost(passed.max(missed.unwrap_or(0)));
         self.cursor = to;
-        (missed > 0).then_some(Gap::Lagged { missed })
+        match missed {
+            Some(0) => None,
+            Some(missed) => Some(Gap::Lagged { missed }),
+            None => Some(Gap::Unknown),
+        }
+    }
+
+    /// The cursor moves on to `to`, and nothing up to there is given on.
+    fn lose_all(&mut self, to: u64) -> Option<Gap> {
+        let missed = self.reader.log().missed(self.cursor, to);
+        self.lose(to, missed)
     }
 
     fn give(&mut self, event: Encoded) -> Delivery {
-        let number = event.id().sequence();
+        let number = event.position();
         // In between stands what was replaced.
         self.count_lost(number - self.cursor - 1);
         self.cursor = number;

@@ -186,7 +186,11 @@ impl Topics {
                 }
             }
         };
-        let log = Arc::new(Log::new(map.epoch, retention, on_idle));
+        let log = Arc::new(Log::new(
+            Some(EventId::new(map.epoch, 0)),
+            retention,
+            on_idle,
+        ));
         let kept = Kept {
             log: Arc::clone(&log),
             used: AtomicU64::new(self.now()),
@@ -266,6 +270,7 @@ impl Broker for MemoryBroker {
         &'a self,
         topic: Topic<'a>,
         retention: Retention,
+        _seen: Option<EventId>,
     ) -> BoxFuture<'a, Result<Reader, SubscribeError>> {
         Box::pin(ready(self.0.open(topic, retention)))
     }

@@ -396,11 +396,35 @@ impl Broker for Shared {
         &'a self,
         topic: Topic<'a>,
         retention: Retention,
+        seen: Option<EventId>,
     ) -> BoxFuture<'a, Result<Reader, SubscribeError>> {
-        self.0.open(topic, retention)
+        self.0.open(topic, retention, seen)
     }
 
     fn is_embedded(&self) -> bool {
         self.0.is_embedded()
+    }
+}
+
+/// The nodes of an embedded broker are hubs that share it.
+#[cfg(feature = "testing")]
+mod embedded {
+    use super::*;
+
+    struct Embedded(Arc<MemoryBroker>);
+
+    impl conformance::Cluster for Embedded {
+        type Broker = Arc<MemoryBroker>;
+
+        async fn node(&self, _link: &'static str) -> Self::Broker {
+            Arc::clone(&self.0)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn memory_conforms() {
+        let report = conformance::run(&Embedded(Arc::new(MemoryBroker::new()))).await;
+        assert_eq!(report.failed(), [], "{report}");
+        assert_eq!(report.passed().len(), 14);
     }
 }

@@ -492,7 +492,12 @@ impl World {
                 panic!("{policy:?}: {got:?}, not {:?}", due.got);
             };
             let expired = life.head.saturating_sub(self.history);
-            assert!(before < number && number <= expired, "{policy:?}");
+            // What was left of a conflation replaces what has expired since, drained or not.
+            let conflated = policy == Overflow::Conflate && until >= Some(number);
+            assert!(
+                before < number && (number <= expired || conflated),
+                "{policy:?}"
+            );
             let is_gap = matches!(due.got, Got::Gap(Gap::Lagged { .. }));
             // A gap, unless what is gone was replaced.
             assert!(is_gap && number == before + 1 || policy == Overflow::Conflate);
