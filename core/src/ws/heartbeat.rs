@@ -6,13 +6,20 @@ use tokio::time::Instant;
 
 /// Pings a peer after `interval` without traffic in one of the two directions;
 /// one from which no byte came for twice as long, a ping among it, is gone.
+///
+/// While nothing is read, by our own choice, pings go out all the same: of a peer that
+/// is gone the kernel tells only whoever writes to it.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     interval: Duration,
     received: Instant,
     sent: Instant,
-    /// When the ping went out that nothing has come since.
+    /// When the last ping went out, until its pong has come.
     pinged: Option<Instant>,
+    /// Nothing at all has come since.
+    awaits: bool,
+    /// The time to its pong is that of the way: we have read all the while.
+    measures: bool,
     /// The runtime's timer came to the end of the wait for the pong.
     told: bool,
     /// Since when nothing is read, by our own choice: the silence is ours.
@@ -34,6 +41,8 @@ impl Heartbeat {
             received: now,
             sent: now,
             pinged: None,
+            awaits: false,
+            measures: false,
             told: false,
             paused: None,
         }
@@ -41,8 +50,14 @@ impl Heartbeat {
 
     pub(crate) const fn received(&mut self, now: Instant) {
         self.received = now;
-        self.pinged = None;
+        self.awaits = false;
         self.told = false;
+    }
+
+    /// The pong has come: how long that took.
+    pub(crate) fn ponged(&mut self, now: Instant) -> Option<Duration> {
+        let pinged = self.pinged.take().filter(|_| self.measures)?;
+        Some(now.saturating_duration_since(pinged))
     }
 
     pub(crate) const fn sent(&mut self, now: Instant) {
@@ -52,6 +67,12 @@ impl Heartbeat {
     /// Nothing is read from now on: the peer's silence does not count.
     pub(crate) fn pause(&mut self, now: Instant) {
         self.paused.get_or_insert(now);
+        self.measures = false;
+    }
+
+    /// Whether that is so.
+    pub(crate) const fn is_paused(&self) -> bool {
+        self.paused.is_some()
     }
 
     /// Reading goes on.
@@ -67,16 +88,22 @@ impl Heartbeat {
     }
 
     /// When something is due next.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Instant {
         if self.paused.is_some() {
-            return None;
+            return self.sent + self.interval;
         }
-        Some(match self.pinged {
+        match self.awaited() {
             // A ping that went out late, because nobody polled us, has its
             // interval all the same.
             Some(pinged) => (self.received + self.interval * 2).max(pinged + self.interval),
             None => self.received.min(self.sent) + self.interval,
-        })
+        }
+    }
+
+    /// When the ping went out behind which nothing came that would be life.
+    fn awaited(&self) -> Option<Instant> {
+        let awaits = self.awaits && self.paused.is_none();
+        self.pinged.filter(|_| awaits)
     }
 
     /// The runtime's timer for `deadline` has fired.
@@ -85,25 +112,29 @@ impl Heartbeat {
     /// nobody may have looked at the socket. The runtime does so before it looks at its
     /// timers, so what came until then is there to be read now.
     pub(crate) fn timer_fired(&mut self, deadline: Instant) {
-        self.told = self.pinged.is_some() && self.deadline().is_some_and(|due| due <= deadline);
+        self.told = self.awaited().is_some() && self.deadline() <= deadline;
     }
 
     /// By the clock the peer is gone; the timer has still to say so.
     pub(crate) fn awaits_timer(&self, now: Instant) -> bool {
-        self.pinged.is_some() && !self.told && self.deadline().is_some_and(|due| due <= now)
+        self.awaited().is_some() && !self.told && self.deadline() <= now
     }
 
     /// What is due at `now`; a ping counts as sent. Asked after reading, so that
     /// what lies in the socket has counted.
     pub(crate) fn beat(&mut self, now: Instant) -> Beat {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+        if now < self.deadline() {
             return Beat::Nothing;
         }
-        if self.pinged.is_some() {
+        if self.awaited().is_some() {
             return if self.told { Beat::Gone } else { Beat::Nothing };
         }
-        self.pinged = Some(now);
         self.sent = now;
+        if self.paused.is_none() {
+            self.pinged = Some(now);
+            self.awaits = true;
+            self.measures = true;
+        }
         Beat::Ping
     }
 }
@@ -124,7 +155,7 @@ mod tests {
         let (mut heartbeat, start) = start();
         assert_eq!(heartbeat.beat(start + T / 2), Beat::Nothing);
         assert_eq!(heartbeat.beat(start + T), Beat::Ping);
-        assert_eq!(heartbeat.deadline(), Some(start + T * 2));
+        assert_eq!(heartbeat.deadline(), start + T * 2);
         assert_eq!(heartbeat.beat(start + T * 3 / 2), Beat::Nothing);
         heartbeat.timer_fired(start + T * 2);
         assert_eq!(heartbeat.beat(start + T * 2), Beat::Gone);
@@ -184,9 +215,32 @@ mod tests {
         let (mut heartbeat, start) = start();
         assert_eq!(heartbeat.beat(start + T), Beat::Ping);
         heartbeat.pause(start + T);
-        assert_eq!(heartbeat.deadline(), None);
-        assert_eq!(heartbeat.beat(start + T * 100), Beat::Nothing);
+        for n in 2..100 {
+            let deadline = heartbeat.deadline();
+            assert_eq!(deadline, start + T * n);
+            heartbeat.timer_fired(deadline);
+            assert!(!heartbeat.awaits_timer(deadline));
+            assert_eq!(heartbeat.beat(deadline), Beat::Ping, "it is never gone");
+        }
         heartbeat.resume(start + T * 100);
-        assert_eq!(heartbeat.deadline(), Some(start + T * 101));
+        assert_eq!(heartbeat.deadline(), start + T * 101);
+    }
+
+    #[test]
+    fn a_round_trip_is_the_time_from_ping_to_pong() {
+        let second = Duration::from_secs(1);
+        let (mut heartbeat, start) = start();
+        assert_eq!(heartbeat.ponged(start), None, "nobody asked");
+        assert_eq!(heartbeat.beat(start + T), Beat::Ping);
+        heartbeat.received(start + T + second);
+        let at = start + T + second * 2;
+        assert_eq!(heartbeat.ponged(at), Some(second * 2), "behind data");
+        assert_eq!(heartbeat.ponged(at), None, "once");
+
+        assert_eq!(heartbeat.beat(start + T * 3), Beat::Ping);
+        heartbeat.pause(start + T * 3);
+        heartbeat.resume(start + T * 4);
+        heartbeat.received(start + T * 4);
+        assert_eq!(heartbeat.ponged(start + T * 4), None, "it lay there unread");
     }
 }

@@ -5,9 +5,10 @@ use std::{
     mem, ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use super::{
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     watched: AtomicBool,
     /// What the receiver has given out of its own batch, ever; only it adds.
     given: AtomicUsize,
+    /// The time to the last pong, in microseconds; 0 before it came.
+    round_trip: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -116,6 +119,7 @@ impl Shared {
             directly: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
             given: AtomicUsize::new(0),
+            round_trip: AtomicU32::new(0),
             state: Mutex::new(State {
                 inbox: Inbox::default(),
                 inbox_weight: 0,
@@ -149,6 +153,18 @@ impl Shared {
 
     pub(crate) fn protocol(&self) -> Option<&str> {
         self.agreed.as_ref()?.protocol.as_deref()
+    }
+
+    pub(crate) fn set_round_trip(&self, time: Duration) {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        self.round_trip.store(micros.max(1), Relaxed);
+    }
+
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        match self.round_trip.load(Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros.into())),
+        }
     }
 
     pub(crate) fn expiry(&self) -> Option<&Expiry> {

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures_core::{FusedStream, Stream};
@@ -206,6 +207,15 @@ impl WebSocket {
         self.sender.close_frame()
     }
 
+    /// How long the peer took to answer the last ping of the
+    /// [heartbeat](super::WsConfig::heartbeat); `None` before the first pong, and while
+    /// none is sent because there is traffic in both directions. It is the time of the
+    /// way there and back and of whatever waited in front of the two at either end.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        self.sender.rtt()
+    }
+
     /// When what the peer was let in with expires, where that was said: it can be
     /// refreshed here.
     ///
@@ -358,6 +368,12 @@ impl Sender {
     #[must_use]
     pub fn close_frame(&self) -> Option<CloseFrame> {
         self.shared.lock().peer_close.as_deref().cloned()
+    }
+
+    /// See [`WebSocket::rtt`].
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        self.shared.round_trip()
     }
 
     /// See [`WebSocket::expiry`].

@@ -40,6 +40,13 @@ async fn echo(upgrade: WsUpgrade, house: Data<House>, user: ReqData<User>) -> im
     upgrade.on_upgrade(move |socket| house.echo(user, socket))
 }
 
+async fn stuck(upgrade: WsUpgrade, house: Data<House>, user: ReqData<User>) -> impl Responder {
+    let house = House::clone(&house);
+    let User(user) = user.into_inner();
+    let upgrade = upgrade.configure(super::stuck);
+    upgrade.on_upgrade(move |socket| house.stuck(user, socket))
+}
+
 async fn feed(house: Data<House>, expiry: ReqData<Expiry>) -> impl Responder {
     Sse::new(super::feed())
         .expires_at(expiry.into_inner())
@@ -64,6 +71,7 @@ pub(crate) fn serve(house: House) -> SocketAddr {
         App::new()
             .app_data(Data::new(house.clone()))
             .route("/echo", ws(echo))
+            .route("/stuck", ws(stuck))
             .route("/feed", web::get().to(feed))
             .route("/trap", web::get().to(trap))
             .route("/refresh", web::post().to(refresh))

@@ -41,6 +41,15 @@ async fn echo(
     upgrade.on_upgrade(move |socket| house.echo(user, socket))
 }
 
+async fn stuck(
+    upgrade: WsUpgrade,
+    State(house): State<House>,
+    Extension(User(user)): Extension<User>,
+) -> Response {
+    let upgrade = upgrade.configure(super::stuck);
+    upgrade.on_upgrade(move |socket| house.stuck(user, socket))
+}
+
 async fn feed(
     State(house): State<House>,
     Extension(expiry): Extension<Expiry>,
@@ -64,6 +73,7 @@ async fn refresh(State(house): State<House>, Extension(User(user)): Extension<Us
 pub(crate) async fn serve(house: House) -> SocketAddr {
     let app = Router::new()
         .route("/echo", ws(echo))
+        .route("/stuck", ws(stuck))
         .route("/feed", get(feed))
         .route("/trap", get(trap))
         .route("/refresh", post(refresh))

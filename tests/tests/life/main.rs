@@ -14,13 +14,16 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt, time::timeout};
 use towpath::{
     Expiry, Stats,
     sse::Event,
-    ws::{Error, HandlerError, WebSocket},
+    ws::{Error, HandlerError, WebSocket, WsConfig},
 };
-use towpath_tests::process::{Framework, SOON};
+use towpath_tests::{
+    process::{Framework, SOON},
+    ws,
+};
 
 /// What the apps of both frameworks share.
 #[derive(Clone, Debug)]
@@ -83,6 +86,14 @@ impl House {
         Ok(())
     }
 
+    /// `/stuck`: takes nothing, and waits for the end.
+    async fn stuck(self, user: String, socket: WebSocket) -> Result<(), HandlerError> {
+        let (mut sender, _receiver) = socket.split();
+        let end = sender.closed().await;
+        self.ends.lock().expect("no panic").insert(user, end);
+        Ok(())
+    }
+
     async fn end_of(&self, user: &str) -> Error {
         let ended = async {
             loop {
@@ -110,6 +121,12 @@ impl House {
     }
 }
 
+/// Of `/stuck`: so little is read, and so often pinged.
+fn stuck(config: WsConfig) -> WsConfig {
+    let interval = Duration::from_millis(200);
+    config.inbound_bytes(1000).heartbeat(interval)
+}
+
 /// `/feed`: one event, and then none.
 fn feed() -> impl Stream<Item = Event> {
     stream::iter([Event::new().data("first")]).chain(stream::pending())
@@ -128,7 +145,7 @@ fn trap() -> impl Stream<Item = Event> {
     })
 }
 
-/// A server of `/echo`, `/feed`, `/trap` and `/refresh`, each with `?user=`.
+/// A server of `/echo`, `/stuck`, `/feed`, `/trap` and `/refresh`, each with `?user=`.
 struct Server {
     address: SocketAddr,
     house: House,
@@ -146,6 +163,30 @@ impl Server {
 }
 
 towpath_tests::on_both! {
+    async fn a_peer_that_vanishes_while_nothing_is_read_is_found(framework: Framework) {
+        let server = Server::start(framework).await;
+        for (user, resets) in [("ann", true), ("bob", false)] {
+            server.house.admit(user, Duration::from_secs(3600));
+            let path = format!("/stuck?user={user}");
+            let mut socket = ws::WebSocket::open(server.address, &path).await;
+            for _ in 0..8 {
+                socket.send(vec![0; 1000]).await;
+            }
+            // The handler is behind, the peer is there and takes its pings.
+            let mut pings = [0; 6];
+            let read = timeout(SOON, socket.stream().read_exact(&mut pings)).await;
+            read.expect("pings").expect("open");
+            assert_eq!(pings, [0x89, 0, 0x89, 0, 0x89, 0]);
+            if resets {
+                let stream = socket2::SockRef::from(&*socket.stream());
+                stream.set_linger(Some(Duration::ZERO)).expect("an option");
+            }
+            drop(socket);
+            assert_eq!(server.house.end_of(user).await, Error::PeerGone);
+        }
+        server.house.is_empty().await;
+    }
+
     async fn a_stream_that_panics_ends_and_is_counted(framework: Framework) {
         let server = Server::start(framework).await;
         server.house.admit("eve", Duration::from_secs(3600));

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use tokio::time::Instant;
 
 use super::{
     Engine,
@@ -136,6 +137,15 @@ impl<T: Transport> Engine<T> {
         }
     }
 
+    fn ponged(&mut self) {
+        // Not the turn's beginning: the ping may have gone out since.
+        let heartbeat = self.heartbeat.as_mut();
+        let time = heartbeat.and_then(|heartbeat| heartbeat.ponged(Instant::now()));
+        if let Some(time) = time {
+            self.shared.set_round_trip(time);
+        }
+    }
+
     fn parse(&mut self, bytes: &[u8], scratch: &mut Scratch) {
         if self.phase.discards() {
             return;
@@ -160,6 +170,9 @@ impl<T: Transport> Engine<T> {
                     ControlFlow::Break(())
                 }
             });
+        if self.connection.take_pong() {
+            self.ponged();
+        }
         let end = match end {
             Ok(Some(Event::Close(frame))) => {
                 if !input.is_empty() {

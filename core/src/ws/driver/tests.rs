@@ -5,6 +5,7 @@ mod deflate;
 mod drain;
 mod ends;
 mod expiry;
+mod heartbeat;
 mod idle;
 mod lent;
 mod peer;

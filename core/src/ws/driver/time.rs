@@ -52,6 +52,8 @@ impl<T: Transport> Engine<T> {
             match self.heartbeat.as_mut().map(|heartbeat| heartbeat.beat(now)) {
                 None | Some(Beat::Nothing) => {}
                 Some(Beat::Gone) => return self.abort(&Error::PeerGone),
+                // What waits is asked for by the write time-out.
+                Some(Beat::Ping) if self.blocked.is_some() && self.reading_is_paused() => {}
                 Some(Beat::Ping) => {
                     let mut out = Self::take_out(&mut self.out, scratch);
                     self.connection.ping(&mut out);
@@ -105,6 +107,11 @@ impl<T: Transport> Engine<T> {
         }
     }
 
+    fn reading_is_paused(&self) -> bool {
+        let heartbeat = self.heartbeat.as_ref();
+        heartbeat.is_some_and(|heartbeat| heartbeat.is_paused())
+    }
+
     fn check_idleness(&mut self) {
         let Some(idle) = &mut self.idle else { return };
         let moved = mem::take(&mut self.data_moved);
@@ -148,7 +155,7 @@ impl<T: Transport> Engine<T> {
             let beat = self
                 .heartbeat
                 .as_ref()
-                .and_then(|heartbeat| heartbeat.deadline());
+                .map(|heartbeat| heartbeat.deadline());
             let idle = match self.phase {
                 Phase::Open => self.idle.as_ref().and_then(|idle| idle.deadline()),
                 _ => None,

@@ -58,6 +58,7 @@ pub struct Connection {
     deflater: Option<Box<Deflater>>,
     close_sent: bool,
     close_received: bool,
+    pong_received: bool,
     /// The latest ping that has not been answered.
     owed: Option<Box<Bytes>>,
 }
@@ -80,6 +81,7 @@ impl Connection {
             deflater: deflate.map(|terms| Box::new(Deflater::new(terms, role))),
             close_sent: false,
             close_received: false,
+            pong_received: false,
             owed: None,
         }
     }
@@ -188,7 +190,10 @@ impl Connection {
                 }
                 None
             }
-            Received::Pong => None,
+            Received::Pong => {
+                self.pong_received = true;
+                None
+            }
             Received::Close(frame) => {
                 self.close_received = true;
                 Some(Event::Close(frame))
@@ -277,6 +282,11 @@ impl Connection {
             let mask = self.mask();
             out.push_control(Opcode::Ping, &[], mask);
         }
+    }
+
+    /// Whether a pong has come since this was last asked.
+    pub(crate) const fn take_pong(&mut self) -> bool {
+        std::mem::replace(&mut self.pong_received, false)
     }
 
     /// Sends a close frame, the first time; `None` sends one without a code.
