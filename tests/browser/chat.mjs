@@ -130,7 +130,7 @@ const screenshot = (person, what) =>
   person.page.screenshot({ path: path.join(options.artefacts, `chat-${options.framework}-${what}.png`) });
 
 const checks = new Checks(`chat ${options.framework}`);
-const server = new Server(options.server, ["--framework", options.framework]);
+const server = new Server(options.server, (address) => ["--framework", options.framework, "--addr", address]);
 await server.start();
 const browser = await launch();
 let alice;

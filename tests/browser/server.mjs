@@ -1,4 +1,4 @@
-// The server under test, which the chat test starts, ends and starts again on the same port.
+// The server under test, which a test starts, ends and starts again on the same port.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
@@ -12,6 +12,7 @@ export class Server {
   /** Host and port; fixed by the first start. */
   address = "127.0.0.1:0";
 
+  /** `args` are the arguments of a server that listens at the address that it is given. */
   constructor(program, args) {
     this.#program = program;
     this.#args = args;
@@ -31,7 +32,7 @@ export class Server {
 
   /** Starts it and waits until it says that it listens. */
   async start() {
-    const child = spawn(this.#program, [...this.#args, "--addr", this.address], { stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn(this.#program, this.#args(this.address), { stdio: ["ignore", "pipe", "inherit"] });
     this.#child = child;
     const lines = createInterface({ input: child.stdout });
     let timer;

@@ -57,7 +57,7 @@ pub(crate) fn clients(context: &Context, log: &Log) -> Result<Outcome, Failure> 
     })
 }
 
-/// Chromium against both testbeds, and against the chat in both frameworks.
+/// Chromium against both testbeds, and against the chat and the example of a drain in both frameworks.
 pub(crate) fn browser(context: &Context, log: &Log) -> Result<Outcome, Failure> {
     context.tools.browser(&context.project)?;
     let scripts = context.project.root.join("tests/browser");
@@ -96,6 +96,11 @@ pub(crate) fn browser(context: &Context, log: &Log) -> Result<Outcome, Failure> 
             .args(["--server"])
             .args([context.project.program("chat")]);
         outcome.add_runner(&log.run(&chat)?);
+        let drain = Job::new("node")
+            .limit(LIMIT)
+            .args([scripts.join("drain.mjs")])
+            .args([context.project.program(&format!("drain-{name}"))]);
+        outcome.add_runner(&log.run(&drain)?);
         Ok(outcome)
     })
 }

@@ -15,10 +15,13 @@ use crate::failure::Failure;
 pub(crate) const PROFILE: &str = "testbed";
 
 /// The programs under test: package, binary and the variable that tells the integration tests where it is.
-pub(crate) const PROGRAMS: [(&str, &str, &str); 3] = [
+pub(crate) const PROGRAMS: [(&str, &str, &str); 6] = [
     ("towpath-tests", "testbed-axum", "TOWPATH_TESTBED_AXUM"),
     ("towpath-tests", "testbed-actix", "TOWPATH_TESTBED_ACTIX"),
     ("towpath-examples", "chat", "TOWPATH_CHAT"),
+    ("towpath-examples", "drain-axum", "TOWPATH_DRAIN_AXUM"),
+    ("towpath-examples", "drain-actix", "TOWPATH_DRAIN_ACTIX"),
+    ("towpath-examples", "drain-hyper", "TOWPATH_DRAIN_HYPER"),
 ];
 
 /// The workspace that this program was built in.

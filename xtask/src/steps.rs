@@ -329,7 +329,9 @@ fn write_json_line(output: &str, begin: &str, path: &Path) -> Result<(), Failure
 }
 
 /// The suites of `towpath-tests` that drive no testbed, or say themselves with how many threads.
-const OTHER_SUITES: [&str; 6] = ["compose", "costs", "options", "parity", "same", "thousand"];
+const OTHER_SUITES: [&str; 7] = [
+    "compose", "costs", "drains", "options", "parity", "same", "thousand",
+];
 
 /// The suites of `towpath-tests` that start testbeds: all but the others, so that a new one is not forgotten.
 fn testbed_suites(project: &Project) -> Result<Vec<String>, Failure> {

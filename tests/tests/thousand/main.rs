@@ -33,10 +33,11 @@ use towpath::ws::{
     Message,
     protocol::{Connection, Event, Outbox},
 };
+use towpath_tests::process::allow_files;
 
 use self::{
     reader::{Reader, Transport, websocket},
-    server::{Server, allow_files},
+    server::Server,
 };
 
 const CLIENTS: usize = 1_000;
