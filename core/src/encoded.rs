@@ -85,8 +85,8 @@ impl Encoded {
     }
 
     /// What a bare socket is sent.
-    pub(crate) fn broadcast(&self) -> Broadcast {
-        self.0.broadcast.clone()
+    pub(crate) fn broadcast(&self) -> &Broadcast {
+        &self.0.broadcast
     }
 
     /// The event in an event stream: its id; binary data as base64 under the
@@ -98,12 +98,12 @@ impl Encoded {
 
     /// What a `towpath.v1` socket is sent.
     #[cfg(feature = "json")]
-    pub(crate) fn envelope(&self) -> Broadcast {
+    pub(crate) fn envelope(&self) -> &Broadcast {
         let make = || {
             let text = crate::hub::envelope::event(self.0.id, &self.message());
             Broadcast::encode(&text.into(), self.0.broadcast.may_compress())
         };
-        self.0.envelope.get_or_init(make).clone()
+        self.0.envelope.get_or_init(make)
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
         let event = encoded("hi");
         let other = event.clone();
         assert_eq!(event.sse().as_ptr(), other.sse().as_ptr());
-        let frame = |broadcast: Broadcast| broadcast.frame().as_ptr();
+        let frame = |broadcast: &Broadcast| broadcast.frame().as_ptr();
         assert_eq!(frame(event.broadcast()), frame(other.broadcast()));
         #[cfg(feature = "json")]
         assert_eq!(frame(event.envelope()), frame(other.envelope()));

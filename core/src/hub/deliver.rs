@@ -3,14 +3,14 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use super::{Delivery, Ended, Gap, Subscription};
 use crate::{
     encoded::Encoded,
     sse::{Event, Remainder, Source, Sse},
-    ws::{Broadcast, CloseCode, CloseFrame, Forwarded, FrameSource, Outgoing, Sender, WebSocket},
+    ws::{Broadcast, CloseCode, CloseFrame, FrameSink, FrameSource, Outgoing, Sender, WebSocket},
 };
 
 impl WebSocket {
@@ -59,35 +59,36 @@ impl Sender {
 /// A subscription as what a socket is sent.
 struct Frames {
     subscription: Subscription,
-    event: fn(&Encoded) -> Broadcast,
+    event: fn(&Encoded) -> &Broadcast,
     /// How a gap is told, if it can be.
     gap: fn(Gap) -> Option<Outgoing>,
 }
 
 impl FrameSource for Frames {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Forwarded>> {
+    fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut FrameSink<'_>,
+    ) -> Poll<Option<CloseFrame>> {
         loop {
-            return match self.subscription.poll_delivery(cx) {
-                Poll::Ready(Some(Delivery::Event(event))) => {
-                    let broadcast = (self.event)(event.encoded());
-                    Poll::Ready(Some(Forwarded::Send(broadcast.into())))
+            if sink.is_full() {
+                // It takes nothing while the peer does not, but must not lag for ever.
+                ready!(self.subscription.poll_overflow(cx));
+            }
+            match ready!(self.subscription.poll_delivery(cx)) {
+                Some(Delivery::Event(event)) => sink.broadcast((self.event)(event.encoded())),
+                Some(Delivery::Gap(gap)) => {
+                    if let Some(message) = (self.gap)(gap) {
+                        sink.send(message);
+                    }
                 }
-                Poll::Ready(Some(Delivery::Gap(gap))) => match (self.gap)(gap) {
-                    Some(message) => Poll::Ready(Some(Forwarded::Send(message))),
-                    None => continue,
-                },
-                Poll::Ready(None) if self.subscription.ended_by() == Some(Ended::Overflow) => {
+                None if self.subscription.ended_by() == Some(Ended::Overflow) => {
                     let frame = CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "too slow");
-                    Poll::Ready(Some(Forwarded::Close(frame)))
+                    return Poll::Ready(Some(frame));
                 }
-                Poll::Ready(None) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            };
+                None => return Poll::Ready(None),
+            }
         }
-    }
-
-    fn poll_overflow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.subscription.poll_overflow(cx)
     }
 
     fn drain(&mut self) {

@@ -256,7 +256,40 @@ impl Log {
         if cursor >= end {
             return Read::Nothing;
         }
-        let state = self.lock();
+        self.read_locked(&self.lock(), cursor, end, batch)
+    }
+
+    /// As [`read`](Self::read), up to the head; a reader who has got there is woken at
+    /// the next event, as by [`wait`](Self::wait), whose number is returned: one lock
+    /// does for both.
+    fn read_and_wait(
+        &self,
+        place: usize,
+        cursor: u64,
+        waker: &Waker,
+        batch: &mut Batch,
+    ) -> (Read, Option<u64>) {
+        let seen = self.head();
+        if cursor >= seen {
+            return (Read::Nothing, None);
+        }
+        let waker = (seen - cursor <= Batch::SIZE as u64).then(|| waker.clone());
+        let mut state = self.lock();
+        let head = self.head.load(Ordering::Relaxed);
+        let read = self.read_locked(&state, cursor, head, batch);
+        let reached = cursor + batch.len() as u64 == head && !self.closed.load(Ordering::Relaxed);
+        let (next, _dropped_unlocked) = match waker {
+            Some(waker) if reached => {
+                let replaced = state.waiters.arm(place, head + 1, head, waker);
+                (Some(head + 1), replaced)
+            }
+            unused => (None, unused),
+        };
+        drop(state);
+        (read, next)
+    }
+
+    fn read_locked(&self, state: &State, cursor: u64, end: u64, batch: &mut Batch) -> Read {
         let before_oldest = (state.first - 1).min(end);
         if cursor < before_oldest {
             return Read::Lost {
@@ -444,6 +477,24 @@ impl Reader {
         self.log.wait(self.place, at, waker)
     }
 
+    /// As [`Log::read_and_wait`].
+    pub(super) fn read_and_wait(
+        &self,
+        cursor: u64,
+        waker: &Waker,
+        batch: &mut Batch,
+    ) -> (Read, Option<u64>) {
+        self.log.read_and_wait(self.place, cursor, waker, batch)
+    }
+
+    /// Wakes who waits here, as if its event were there.
+    pub(super) fn wake(&self) {
+        let waker = self.log.lock().waiters.disarm(self.place);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Has the log know what replaces what. To be called before [`begin`](Self::begin),
     /// so that it knows it of all that the reader may miss.
     pub(super) fn conflate(&mut self) {
@@ -522,7 +573,13 @@ impl Batch {
     }
 
     fn is_empty(&self) -> bool {
-        self.events.get(self.next).is_none_or(Option::is_none)
+        self.len() == 0
+    }
+
+    /// How many there are left.
+    fn len(&self) -> usize {
+        let left = self.events.get(self.next..).unwrap_or_default();
+        left.iter().take_while(|event| event.is_some()).count()
     }
 
     pub(super) fn clear(&mut self) {

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
+    ptr,
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll, Waker, ready},
 };
@@ -68,12 +69,28 @@ pub(super) struct Policy {
     pub(super) stats: Stats,
 }
 
-/// The waker that the log has of ours, and the event at which it wakes: as long
-/// as that is not there, it still has it.
+/// Which waker the log has of ours, and the event at which it wakes: as long as that
+/// is not there, it still has it.
 #[derive(Debug)]
 struct Armed {
     at: u64,
-    waker: Waker,
+    waker: WakerId,
+}
+
+/// Tells a waker from others for as long as it, or a clone, is kept somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct WakerId {
+    data: usize,
+    vtable: usize,
+}
+
+impl WakerId {
+    fn of(waker: &Waker) -> Self {
+        Self {
+            data: waker.data().addr(),
+            vtable: ptr::from_ref(waker.vtable()).addr(),
+        }
+    }
 }
 
 /// What a [`Subscription`] yields.
@@ -167,8 +184,8 @@ impl Subscription {
     pub fn drain(&mut self) {
         self.end = self.end.min(self.reader.log().head());
         // Who waits for the next event must find out that none will come.
-        if let Some(armed) = self.armed.take() {
-            armed.waker.wake();
+        if self.armed.take().is_some() {
+            self.reader.wake();
         }
     }
 
@@ -195,7 +212,7 @@ impl Subscription {
     /// As the stream's, outside tokio's budget.
     pub(crate) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
-            if let Some(delivery) = self.take() {
+            if let Some(delivery) = self.take(cx.waker()) {
                 return Poll::Ready(Some(delivery));
             }
             if self.ended.is_some() {
@@ -207,18 +224,22 @@ impl Subscription {
         }
     }
 
-    /// What is there now.
-    fn take(&mut self) -> Option<Delivery> {
+    /// What is there now; where nothing more is, `waker` may have been registered.
+    fn take(&mut self, waker: &Waker) -> Option<Delivery> {
         if self.ended.is_some() {
             return None;
         }
-        if self.is_cut_off() {
-            self.count_lost(self.newest() - self.cursor);
-            self.end_by(Ended::Overflow);
-            return None;
-        }
-        if let Some(gap) = self.gap.take().or_else(|| self.overflow()) {
-            return Some(self.tell(gap));
+        let keeps_up = self.lag(self.newest()) <= self.policy.queue;
+        // Nearly always there is nothing to tell and no policy to apply.
+        if !keeps_up || self.gap.is_some() || self.until.is_some() {
+            if self.is_cut_off() {
+                self.count_lost(self.newest() - self.cursor);
+                self.end_by(Ended::Overflow);
+                return None;
+            }
+            if let Some(gap) = self.gap.take().or_else(|| self.overflow()) {
+                return Some(self.tell(gap));
+            }
         }
         loop {
             if let Some(event) = self.batch.pop() {
@@ -228,7 +249,7 @@ impl Subscription {
             let is_closed = self.reader.log().is_closed();
             let lost = match (self.policy.overflow, self.until) {
                 (Overflow::Conflate, Some(until)) if self.cursor < until => self.conflate(until),
-                _ => match self.read() {
+                _ => match self.read(waker) {
                     Read::Events => None,
                     Read::Lost { to, missed } => self.fall_off(to, missed),
                     Read::Nothing => {
@@ -287,7 +308,17 @@ impl Subscription {
     }
 
     /// Fills the empty batch, in log order.
-    fn read(&mut self) -> Read {
+    fn read(&mut self, waker: &Waker) -> Read {
+        if self.end == u64::MAX && self.until.is_none() {
+            let (read, next) = self
+                .reader
+                .read_and_wait(self.cursor, waker, &mut self.batch);
+            if let Some(at) = next {
+                let waker = WakerId::of(waker);
+                self.armed = Some(Armed { at, waker });
+            }
+            return read;
+        }
         let end = match (self.policy.overflow, self.until) {
             (Overflow::DropNewest, Some(until)) => until.min(self.end),
             _ => self.end,
@@ -421,14 +452,14 @@ impl Subscription {
             && armed.at == at
             && log.head() < at
             && !log.is_closed()
-            && armed.waker.will_wake(cx.waker())
+            && armed.waker == WakerId::of(cx.waker())
         {
             return true;
         }
         self.armed = None;
         let waits = self.reader.wait(at, cx.waker());
         if waits {
-            let waker = cx.waker().clone();
+            let waker = WakerId::of(cx.waker());
             self.armed = Some(Armed { at, waker });
         }
         waits

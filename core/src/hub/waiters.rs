@@ -111,7 +111,8 @@ impl Waiters {
         old
     }
 
-    fn disarm(&mut self, place: usize) -> Option<Waker> {
+    /// Takes the waker of a place, where it waits.
+    pub(super) fn disarm(&mut self, place: usize) -> Option<Waker> {
         let removed = match self.places[place] {
             Place::Near(index) => {
                 let removed = self.near.swap_remove(index);

@@ -37,6 +37,6 @@ pub use protocol::{
 };
 pub use service::{WsService, WsSettings};
 pub use socket::{Permit, Receiver, Sender, Uncompressed, WebSocket};
-pub use source::{Forwarded, FrameSource};
+pub use source::{FrameSink, FrameSource};
 pub use transport::{IoTransport, Received, TcpTransport, Transport};
 pub use upgrade::WsUpgrade;

@@ -18,7 +18,7 @@ use crate::ws::{
     lent::{self, Displaced},
     protocol::Outbox,
     shared::{State, weight_out},
-    source::Forwarded,
+    source::FrameSink,
     transport::Transport,
 };
 
@@ -115,8 +115,9 @@ impl<T: Transport> Engine<T> {
         }
         let mut out = Self::take_out(&mut self.out, scratch);
         let mut written = 0;
+        let mut more = true;
         let wrote = loop {
-            self.fill(cx, &mut out);
+            more = self.fill(cx, &mut out, more);
             if out.is_empty() {
                 break Wrote::All;
             }
@@ -204,8 +205,9 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Encodes ahead of the transport: what the handler said first, then what
-    /// the sources have, then the close frame.
-    fn fill(&mut self, cx: &mut Context<'_>, out: &mut Outbox) {
+    /// the sources have, then the close frame. Returns whether the sources may have
+    /// `more`, where they may have had: else they will wake us.
+    fn fill(&mut self, cx: &mut Context<'_>, out: &mut Outbox, mut more: bool) -> bool {
         let mut sent = 0;
         while out.len() < WRITE_AHEAD {
             let Some(message) = self.queue.pop_front() else {
@@ -215,7 +217,10 @@ impl<T: Transport> Engine<T> {
             self.connection.send(message, out);
             sent += 1;
         }
-        sent += self.poll_sources(cx, out);
+        if more {
+            sent += self.poll_sources(cx, out);
+            more = out.len() >= WRITE_AHEAD;
+        }
         if self.queue.is_empty() {
             self.say_close(out);
         }
@@ -229,24 +234,24 @@ impl<T: Transport> Engine<T> {
             }
             self.stats.counters().messages_out.fetch_add(sent, Relaxed);
         }
+        more
     }
 
     fn poll_sources(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> u64 {
         let mut sent = 0;
         let mut index = 0;
         while self.phase.is_live() && index < self.sources.len() {
-            // It takes nothing while the peer does not, but must not lag for ever.
-            let full = out.len() >= WRITE_AHEAD || !self.queue.is_empty();
-            if full && self.sources[index].poll_overflow(cx).is_pending() {
-                index += 1;
-                continue;
-            }
-            match self.sources[index].poll_frame(cx) {
-                Poll::Ready(Some(Forwarded::Send(outgoing))) => {
-                    self.connection.send(outgoing, out);
-                    sent += 1;
-                }
-                Poll::Ready(Some(Forwarded::Close(frame))) => {
+            // Full while something of the handler's waits in front of it.
+            let bound = if self.queue.is_empty() {
+                WRITE_AHEAD
+            } else {
+                0
+            };
+            let mut sink = FrameSink::new(&mut self.connection, out, bound);
+            let polled = self.sources[index].poll_frames(cx, &mut sink);
+            sent += sink.sent();
+            match polled {
+                Poll::Ready(Some(frame)) => {
                     self.cut(frame);
                     // The close frame goes out in the next round.
                     self.shared.lock().changed = true;

@@ -226,6 +226,13 @@ impl Connection {
         }
     }
 
+    /// As [`send`](Self::send), without a clone.
+    pub(crate) fn broadcast(&mut self, broadcast: &Broadcast, out: &mut Outbox) {
+        if !self.close_sent {
+            self.send_broadcast(broadcast, out);
+        }
+    }
+
     #[inline]
     fn send_message(&mut self, message: Message, out: &mut Outbox) {
         let mask = self.mask();
