@@ -11,6 +11,7 @@ mod autobahn;
 mod bench;
 mod each;
 mod failure;
+mod faults;
 mod fuzz;
 mod peers;
 mod process;
@@ -68,6 +69,12 @@ enum Command {
     },
     /// Measures towpath beside its peers: see docs/benchmark.md.
     Bench(bench::Options),
+    /// Runs what goes wrong in crowds, in full: the tests have it shortened.
+    Faults {
+        /// Runs these suites.
+        #[arg(long, value_enum, num_args = 1.., value_name = "SUITE")]
+        only: Vec<faults::Suite>,
+    },
     /// Runs the fuzz targets under the address sanitizer.
     Fuzz {
         /// How long all of them run together, one after another.
@@ -115,6 +122,19 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Bench(options) => {
             bench::run(&project, &options)?;
             return Ok(ExitCode::SUCCESS);
+        }
+        Command::Faults { only } => {
+            let suites = if only.is_empty() {
+                faults::Suite::ALL
+            } else {
+                &only
+            };
+            let context = Context::new(project, Selection::Fast, Server::Both);
+            let outcome = faults::run(&context, suites)?;
+            for line in outcome.notes.iter().chain(&outcome.causes) {
+                println!("{line}");
+            }
+            return Ok(outcome.tally.print_end());
         }
         Command::Fuzz {
             seconds,

@@ -260,7 +260,7 @@ fn counted(ended: &Ended) -> Outcome {
     outcome
 }
 
-fn build(context: &Context, log: &Log) -> Result<Outcome, Failure> {
+pub(crate) fn build(context: &Context, log: &Log) -> Result<Outcome, Failure> {
     let mut job = Job::new("cargo").args(["build", "--profile", PROFILE]);
     for (package, binary, _) in PROGRAMS {
         job = job.args(["--package", package, "--bin", binary]);
@@ -329,8 +329,15 @@ fn write_json_line(output: &str, begin: &str, path: &Path) -> Result<(), Failure
 }
 
 /// The suites of `towpath-tests` that drive no testbed, or say themselves with how many threads.
-const OTHER_SUITES: [&str; 7] = [
-    "compose", "costs", "drains", "options", "parity", "same", "thousand",
+const OTHER_SUITES: [&str; 8] = [
+    "compose",
+    "costs",
+    "drains",
+    "options",
+    "parity",
+    "same",
+    "scenarios",
+    "thousand",
 ];
 
 /// The suites of `towpath-tests` that start testbeds: all but the others, so that a new one is not forgotten.
@@ -380,9 +387,7 @@ fn test(context: &Context, log: &Log, one_thread: Option<&[String]>) -> Result<O
         job.args(["test", "--workspace", "--all-features", "--no-fail-fast"])
             .args(targets)
     };
-    for (_, binary, variable) in PROGRAMS {
-        job = job.env(variable, context.project.program(binary));
-    }
+    job = with_programs(job, &context.project);
     job = job.env("TOWPATH_EXAMPLES", context.project.program("examples"));
     if one_thread.is_some() {
         job = job.env("TOWPATH_TESTBED_THREADS", "1");
@@ -391,6 +396,13 @@ fn test(context: &Context, log: &Log, one_thread: Option<&[String]>) -> Result<O
     let mut outcome = counted(&ended);
     outcome.notes = flaky(&ended.output);
     Ok(outcome)
+}
+
+/// Tells the integration tests where the programs under test are.
+pub(crate) fn with_programs(job: Job, project: &Project) -> Job {
+    PROGRAMS.iter().fold(job, |job, (_, binary, variable)| {
+        job.env(variable, project.program(binary))
+    })
 }
 
 /// The tests that passed only when nextest tried them again, each once.
