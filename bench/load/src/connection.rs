@@ -3,9 +3,11 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
+use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -15,6 +17,7 @@ use crate::{
     incoming::{Incoming, Verified},
     poll::{Poll, Ready},
     ring::Ring,
+    tls::{self, Tls},
 };
 
 /// What one read takes at most.
@@ -39,8 +42,43 @@ pub(crate) struct Connection {
     offset: usize,
     replies: Vec<u8>,
     awaits_room: bool,
-    /// HTTP/2 around it.
-    tunnel: Option<Box<Tunnel>>,
+    around: Option<Box<Around>>,
+}
+
+/// What the bytes are wrapped in.
+#[derive(Debug)]
+enum Around {
+    Http2(Tunnel),
+    Tls(Tls),
+}
+
+impl Around {
+    /// What is to be written.
+    fn out(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Http2(tunnel) => &mut tunnel.out,
+            Self::Tls(tls) => &mut tls.out,
+        }
+    }
+
+    /// Wraps as much as the peer has room for; returns how much.
+    fn send(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
+        match self {
+            Self::Http2(tunnel) => Ok(tunnel.send(bytes)),
+            Self::Tls(tls) => tls.send(bytes).map(|()| bytes.len()),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        payload: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Http2(tunnel) => tunnel.receive(bytes, payload),
+            Self::Tls(tls) => tls.receive(bytes, payload),
+        }
+    }
 }
 
 /// What stands around the messages.
@@ -72,31 +110,47 @@ pub(crate) fn connect(address: SocketAddr, number: usize) -> Result<TcpStream, F
 
 impl Connection {
     /// A connection without a protocol.
-    pub(crate) fn raw(target: &Target, number: usize) -> Result<Self, Failure> {
-        let stream = connect(target.addr, number)?;
+    pub(crate) fn raw(
+        target: &Target,
+        tls: Option<&Arc<ClientConfig>>,
+        number: usize,
+    ) -> Result<Self, Failure> {
+        let (stream, around) = begin(target, tls, number)?;
         stream.set_nonblocking(true)?;
-        Ok(Self::new(stream, Incoming::raw()))
+        Ok(Self::new(stream, Incoming::raw(), around))
     }
 
     /// Connects and upgrades.
     pub(crate) fn upgraded(
         target: &Target,
         handshake: &Handshake,
+        tls: Option<&Arc<ClientConfig>>,
         number: usize,
     ) -> Result<Self, Failure> {
-        let mut stream = connect(target.addr, number)?;
-        stream.write_all(&handshake.request)?;
+        let (mut stream, mut around) = begin(target, tls, number)?;
+        match &mut around {
+            None => stream.write_all(&handshake.request)?,
+            Some(around) => {
+                around.send(&handshake.request)?;
+                stream.write_all(&std::mem::take(around.out()))?;
+            }
+        }
         let mut head = Vec::new();
         let end = loop {
             let mut part = [0; 2048];
-            let read = stream
-                .read(&mut part)
-                .map_err(|error| format!("connection {number}, upgrading: {error}"))?;
-            head.extend_from_slice(&part[..read]);
+            let read = read_some(&mut stream, &mut part, number)?;
+            let mut take = |bytes: &[u8]| {
+                head.extend_from_slice(bytes);
+                Ok(())
+            };
+            match &mut around {
+                None => take(&part[..read])?,
+                Some(around) => around.receive(&mut part[..read], take)?,
+            }
             if let Some(end) = head_end(&head) {
                 break end;
             }
-            if read == 0 || head.len() > HEAD {
+            if head.len() > HEAD {
                 return Err(format!("connection {number} was not upgraded").into());
             }
         };
@@ -105,7 +159,7 @@ impl Connection {
             return Err("the server speaks first".into());
         }
         stream.set_nonblocking(true)?;
-        Ok(Self::new(stream, Incoming::frames(target.compress)))
+        Ok(Self::new(stream, Incoming::frames(target.compress), around))
     }
 
     /// Connects with HTTP/2, and opens a WebSocket as its only stream.
@@ -115,21 +169,15 @@ impl Connection {
         while !tunnel.is_open() {
             stream.write_all(&std::mem::take(&mut tunnel.out))?;
             let mut part = [0; 2048];
-            let read = stream
-                .read(&mut part)
-                .map_err(|error| format!("connection {number}, upgrading: {error}"))?;
-            if read == 0 {
-                return Err(format!("connection {number} was not upgraded").into());
-            }
+            let read = read_some(&mut stream, &mut part, number)?;
             tunnel.receive(&part[..read], |_| Err("the server speaks first".into()))?;
         }
         stream.set_nonblocking(true)?;
-        let mut connection = Self::new(stream, Incoming::frames(None));
-        connection.tunnel = Some(Box::new(tunnel));
-        Ok(connection)
+        let around = Some(Box::new(Around::Http2(tunnel)));
+        Ok(Self::new(stream, Incoming::frames(None), around))
     }
 
-    fn new(stream: TcpStream, incoming: Incoming) -> Self {
+    fn new(stream: TcpStream, incoming: Incoming, around: Option<Box<Around>>) -> Self {
         Self {
             stream,
             incoming,
@@ -138,7 +186,7 @@ impl Connection {
             offset: 0,
             replies: Vec::new(),
             awaits_room: false,
-            tunnel: None,
+            around,
         }
     }
 
@@ -164,14 +212,14 @@ impl Connection {
             // Never within a message.
             let replies = self.offset == 0 && !self.replies.is_empty();
             if !replies && self.to_send == 0 {
-                return self.write_tunnel();
+                return self.write_wrapped();
             }
             let bytes = if replies {
                 &self.replies[..]
             } else {
                 &ring.frames(self.sent, self.to_send).0[self.offset..]
             };
-            let written = match &mut self.tunnel {
+            let written = match &mut self.around {
                 None => match write(&mut self.stream, bytes)? {
                     Some(written) => written,
                     None => {
@@ -179,9 +227,9 @@ impl Connection {
                         return Ok(());
                     }
                 },
-                Some(tunnel) => match tunnel.send(bytes) {
+                Some(around) => match around.send(bytes)? {
                     // Until the server gives room.
-                    0 => return self.write_tunnel(),
+                    0 => return self.write_wrapped(),
                     sent => sent,
                 },
             };
@@ -203,16 +251,17 @@ impl Connection {
     }
 
     /// Writes what is wrapped already.
-    fn write_tunnel(&mut self) -> Result<(), Failure> {
-        let Some(tunnel) = &mut self.tunnel else {
+    fn write_wrapped(&mut self) -> Result<(), Failure> {
+        let Some(around) = &mut self.around else {
             return Ok(());
         };
-        while !tunnel.out.is_empty() {
-            let Some(written) = write(&mut self.stream, &tunnel.out)? else {
+        let out = around.out();
+        while !out.is_empty() {
+            let Some(written) = write(&mut self.stream, out)? else {
                 self.awaits_room = true;
                 return Ok(());
             };
-            tunnel.out.drain(..written);
+            out.drain(..written);
         }
         Ok(())
     }
@@ -232,9 +281,9 @@ impl Connection {
         };
         let (incoming, replies) = (&mut self.incoming, &mut self.replies);
         let mut feed = |bytes: &[u8]| incoming.feed(bytes, ring, verified, replies);
-        match &mut self.tunnel {
+        match &mut self.around {
             None => feed(&buffer[..read])?,
-            Some(tunnel) => tunnel.receive(&buffer[..read], feed)?,
+            Some(around) => around.receive(&mut buffer[..read], feed)?,
         }
         if self.incoming.is_closed() {
             return Err("the server has closed a socket".into());
@@ -248,6 +297,36 @@ impl Connection {
     /// Whether it only hears what others say.
     fn listens(&self) -> bool {
         self.sent == 0 && self.to_send == 0
+    }
+}
+
+/// Connects, with TLS around it where it is asked for.
+fn begin(
+    target: &Target,
+    tls: Option<&Arc<ClientConfig>>,
+    number: usize,
+) -> Result<(TcpStream, Option<Box<Around>>), Failure> {
+    let mut stream = connect(target.addr, number)?;
+    let Some(config) = tls else {
+        return Ok((stream, None));
+    };
+    let mut tls = Tls::new(Arc::clone(config))?;
+    loop {
+        stream.write_all(&std::mem::take(&mut tls.out))?;
+        if tls.is_open() {
+            return Ok((stream, Some(Box::new(Around::Tls(tls)))));
+        }
+        let mut part = [0; 2048];
+        let read = read_some(&mut stream, &mut part, number)?;
+        tls.receive(&mut part[..read], |_| Err("the server speaks first".into()))?;
+    }
+}
+
+fn read_some(stream: &mut TcpStream, part: &mut [u8], number: usize) -> Result<usize, Failure> {
+    match stream.read(part) {
+        Ok(0) => Err(format!("connection {number} was not upgraded").into()),
+        Ok(read) => Ok(read),
+        Err(error) => Err(format!("connection {number}, upgrading: {error}").into()),
     }
 }
 
@@ -271,6 +350,7 @@ pub(crate) struct Pool {
     verified: Verified,
     /// Messages that came, over all connections.
     pub(crate) received: u64,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Pool {
@@ -283,6 +363,7 @@ impl Pool {
             buffer: vec![0; READ],
             verified: Verified::default(),
             received: 0,
+            tls: None,
         })
     }
 
@@ -300,11 +381,16 @@ impl Pool {
         count: usize,
     ) -> Result<(), Failure> {
         let handshake = Handshake::new(target);
+        if self.tls.is_none()
+            && let Some(certificate) = &target.tls
+        {
+            self.tls = Some(tls::config(certificate)?);
+        }
         for _ in 0..count {
             let number = self.connections.len();
             self.add(match wrap {
-                Wrap::Raw => Connection::raw(target, number)?,
-                Wrap::Http1 => Connection::upgraded(target, &handshake, number)?,
+                Wrap::Raw => Connection::raw(target, self.tls.as_ref(), number)?,
+                Wrap::Http1 => Connection::upgraded(target, &handshake, self.tls.as_ref(), number)?,
                 Wrap::Http2 => Connection::tunnelled(target, number)?,
             })?;
         }

@@ -235,6 +235,7 @@ mod tests {
             path: "/echo".to_owned(),
             pid: 1,
             compress: None,
+            tls: None,
         };
         Tunnel::new(&target).unwrap()
     }

@@ -23,8 +23,9 @@ mod meter;
 mod poll;
 mod ring;
 mod sse;
+mod tls;
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -54,6 +55,9 @@ struct Target {
     /// What is offered and must be accepted.
     #[arg(long, value_enum)]
     compress: Option<Compress>,
+    /// Over TLS; the server's certificate, a PEM file.
+    #[arg(long, value_name = "CERT")]
+    tls: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

@@ -8,9 +8,16 @@
 use std::{
     io::{self, Write as _},
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
 };
 
 use clap::{Parser, ValueEnum};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 
@@ -32,6 +39,9 @@ pub struct Options {
     /// Accept permessage-deflate, where the peer can.
     #[arg(long, value_enum)]
     pub compress: Option<Compress>,
+    /// Over TLS: the PEM files of the certificate and of its key, where the server can.
+    #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
+    pub tls: Option<Vec<PathBuf>>,
 }
 
 /// Whether the compressor's window is kept from message to message.
@@ -56,7 +66,8 @@ impl Options {
         socket.set_nonblocking(true)?;
         let listener = TcpListener::from(socket);
         let mut out = io::stdout().lock();
-        writeln!(out, "listening on http://{}", listener.local_addr()?)?;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        writeln!(out, "listening on {scheme}://{}", listener.local_addr()?)?;
         out.flush()?;
         Ok(listener)
     }
@@ -67,6 +78,25 @@ impl Options {
     /// Those of the socket.
     pub fn listen_tokio(&self) -> io::Result<tokio::net::TcpListener> {
         tokio::net::TcpListener::from_std(self.listen()?)
+    }
+
+    /// What TLS is spoken with, where it is asked for.
+    ///
+    /// # Errors
+    /// Those of the files.
+    pub fn tls(&self) -> io::Result<Option<Arc<ServerConfig>>> {
+        let Some([certificate, key]) = self.tls.as_deref() else {
+            return Ok(None);
+        };
+        let certificate = CertificateDer::from_pem_file(certificate).map_err(io::Error::other)?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .map_err(io::Error::other)?;
+        Ok(Some(Arc::new(config)))
     }
 
     /// The runtime that the threads ask for.

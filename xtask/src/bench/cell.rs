@@ -154,6 +154,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) machine: &'a Machine,
     /// The generator.
     pub(crate) load: PathBuf,
+    /// A certificate and its key, for the rows over TLS.
+    pub(crate) identity: [String; 2],
     pub(crate) seconds: f64,
     pub(crate) log: &'a Log,
 }
@@ -177,7 +179,7 @@ impl Bench<'_> {
             }
         }
         let start = || {
-            let words = server_words(row, peer, program, self.machine);
+            let words = self.server_words(row, peer, program);
             RunningServer::start_words(&words, self.log)
         };
         let mut server = start()?;
@@ -249,6 +251,41 @@ impl Bench<'_> {
         Ok(calls.map(|calls| calls / total))
     }
 
+    fn server_words(&self, row: &Row, peer: &Peer, program: &Path) -> Vec<OsString> {
+        let cores = match row.threads {
+            1 => &self.machine.server_core,
+            _ => &self.machine.all_cores,
+        };
+        let mut words: Vec<OsString> = ["taskset", "-c", cores].map(OsString::from).into();
+        if let LooksAt::Memory { files } = row.looks_at {
+            words.extend(files_words(files));
+        }
+        match peer.program {
+            Program::Node(_) => words.push("node".into()),
+            Program::Bun(_) => {
+                let folder = program.parent().unwrap_or(program);
+                words.push(folder.join("node_modules/.bin/bun").into());
+            }
+            Program::Testbed(_) | Program::Server(_) | Program::Uws => {}
+        }
+        words.push(program.into());
+        words.extend(["--addr", "127.0.0.1:0", "--threads"].map(OsString::from));
+        words.push(row.threads.to_string().into());
+        words.extend(peer.args.iter().map(OsString::from));
+        if let Some(compress) = row.compress {
+            if matches!(peer.program, Program::Testbed(_)) {
+                words.push("--deflate".into());
+            } else {
+                words.extend(["--compress", compress].map(OsString::from));
+            }
+        }
+        if row.tls {
+            words.push("--tls".into());
+            words.extend(self.identity.iter().map(OsString::from));
+        }
+        words
+    }
+
     fn load_words(&self, row: &Row, peer: &Peer, server: &RunningServer) -> Vec<OsString> {
         let mut words: Vec<OsString> = ["taskset", "-c", &self.machine.load_core]
             .map(OsString::from)
@@ -270,6 +307,9 @@ impl Bench<'_> {
         words.extend(target.map(OsString::from));
         if let Some(compress) = row.compress {
             words.extend(["--compress", compress].map(OsString::from));
+        }
+        if row.tls {
+            words.extend(["--tls", &self.identity[0]].map(OsString::from));
         }
         words.extend(row.load.iter().map(OsString::from));
         if row.place == Place::Events && ours {
@@ -305,37 +345,6 @@ fn cell(row: &Row, report: &Report) -> Result<Cell, Failure> {
         rss: report.rss,
         system_calls: None,
     })
-}
-
-fn server_words(row: &Row, peer: &Peer, program: &Path, machine: &Machine) -> Vec<OsString> {
-    let cores = match row.threads {
-        1 => &machine.server_core,
-        _ => &machine.all_cores,
-    };
-    let mut words: Vec<OsString> = ["taskset", "-c", cores].map(OsString::from).into();
-    if let LooksAt::Memory { files } = row.looks_at {
-        words.extend(files_words(files));
-    }
-    match peer.program {
-        Program::Node(_) => words.push("node".into()),
-        Program::Bun(_) => {
-            let folder = program.parent().unwrap_or(program);
-            words.push(folder.join("node_modules/.bin/bun").into());
-        }
-        Program::Testbed(_) | Program::Server(_) | Program::Uws => {}
-    }
-    words.push(program.into());
-    words.extend(["--addr", "127.0.0.1:0", "--threads"].map(OsString::from));
-    words.push(row.threads.to_string().into());
-    words.extend(peer.args.iter().map(OsString::from));
-    if let Some(compress) = row.compress {
-        if matches!(peer.program, Program::Testbed(_)) {
-            words.push("--deflate".into());
-        } else {
-            words.extend(["--compress", compress].map(OsString::from));
-        }
-    }
-    words
 }
 
 /// Raises the limit of open files for a program.

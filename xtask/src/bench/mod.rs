@@ -24,6 +24,7 @@ use crate::{
     failure::Failure,
     process::Log,
     project::{Project, make_folder},
+    tls,
     tools::Tools,
 };
 
@@ -42,6 +43,9 @@ pub(crate) struct Options {
     /// Seconds that are measured each time.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Writes the README's plot here, too: of the rows that have a title.
+    #[arg(long, value_name = "PATH")]
+    plot: Option<PathBuf>,
     /// Names the rows and the peers, and does nothing.
     #[arg(long)]
     list: bool,
@@ -72,6 +76,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Failure> {
     let bench = Bench {
         machine: &machine,
         load: install::load(project),
+        identity: tls::identity(&folder.join("identity"))?,
         seconds: options.seconds,
         log: &log,
     };
@@ -96,9 +101,12 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<(), Failure> {
         table::print(row, &results);
         // After each row: what is measured is kept when the run is broken off.
         write(&folder.join("results.json"), &results.to_json()?)?;
-        write(&folder.join("plot.svg"), &plot::svg(&results))?;
+        write(&folder.join("plot.svg"), &plot::all(&results))?;
     }
     table::print_targets(&results);
+    if let Some(path) = &options.plot {
+        write(path, &plot::titled(&results, &command()))?;
+    }
     println!("\nresults: {}", folder.join("results.json").display());
     println!("plot:    {}", folder.join("plot.svg").display());
     Ok(())
@@ -203,6 +211,16 @@ fn list() -> Result<(), Failure> {
         println!("  {:<24} {}", peer.name, peer.what);
     }
     Ok(())
+}
+
+/// What was typed.
+fn command() -> String {
+    let mut command = "cargo xtask".to_owned();
+    for word in std::env::args().skip(1) {
+        command.push(' ');
+        command.push_str(&word);
+    }
+    command
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

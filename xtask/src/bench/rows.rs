@@ -14,6 +14,9 @@ pub(crate) struct Row {
     pub(crate) load: &'static [&'static str],
     pub(crate) place: Place,
     pub(crate) compress: Option<&'static str>,
+    pub(crate) tls: bool,
+    /// What the README's plot calls it, for the rows that are there.
+    pub(crate) title: Option<&'static str>,
     pub(crate) looks_at: LooksAt,
     pub(crate) peers: &'static [&'static str],
     pub(crate) threads: u8,
@@ -110,6 +113,7 @@ const ALL: &[&str] = &[
 ];
 const UPGRADED: &[&str] = ALL.split_at(2).1;
 const BROADCAST: &[&str] = &[OUR_AXUM, OUR_ACTIX, AXUM, ACTIX, TUNGSTENITE, UWS, BUN, WS];
+const TLS: &[&str] = &[RAW_64, OUR_AXUM, OUR_ACTIX, AXUM, ACTIX, TUNGSTENITE];
 const EVENTS: &[&str] = &[OUR_AXUM, OUR_ACTIX, AXUM, ACTIX];
 const COMPRESSED: &[&str] = &[OUR_AXUM, OUR_ACTIX, YAWC, UWS, BUN, WS];
 const COMPRESSED_BROADCAST: &[&str] = &[OUR_AXUM, OUR_ACTIX, UWS, BUN, WS];
@@ -121,6 +125,8 @@ const fn echo(name: &'static str, what: &'static str, load: &'static [&'static s
         load,
         place: Place::Echo,
         compress: None,
+        tls: false,
+        title: None,
         looks_at: LooksAt::Cpu,
         peers: ALL,
         threads: 1,
@@ -131,6 +137,7 @@ const fn echo(name: &'static str, what: &'static str, load: &'static [&'static s
 /// All rows, the most telling first.
 pub(crate) const ROWS: &[Row] = &[
     Row {
+        title: Some("Echo, 16 B: CPU a message"),
         targets: &[
             target(OUR_AXUM, 1.2, Against::Raw),
             target(OUR_AXUM, 0.65, Against::BestRust),
@@ -161,6 +168,7 @@ pub(crate) const ROWS: &[Row] = &[
         )
     },
     Row {
+        title: Some("Echo, 16 KiB: CPU a message"),
         targets: &[
             target(OUR_AXUM, 1.4, Against::Raw),
             target(OUR_AXUM, 0.8, Against::BestRust),
@@ -173,6 +181,7 @@ pub(crate) const ROWS: &[Row] = &[
         )
     },
     Row {
+        title: Some("Echo, 1 MiB: CPU a message"),
         targets: &[
             target(OUR_AXUM, 0.95, Against::Raw),
             target(OUR_ACTIX, 0.9, Against::Peer(ACTIX)),
@@ -192,6 +201,7 @@ pub(crate) const ROWS: &[Row] = &[
         )
     },
     Row {
+        title: Some("Upgrade and close: CPU a connection"),
         peers: UPGRADED,
         targets: &[
             target(OUR_AXUM, 0.75, Against::Peer(AXUM)),
@@ -204,6 +214,7 @@ pub(crate) const ROWS: &[Row] = &[
         )
     },
     Row {
+        title: Some("To 1,000 WebSockets: CPU a delivery"),
         place: Place::Fan,
         peers: BROADCAST,
         targets: &[
@@ -230,6 +241,7 @@ pub(crate) const ROWS: &[Row] = &[
         )
     },
     Row {
+        title: Some("To 1,000 event streams: CPU a delivery"),
         place: Place::Events,
         peers: EVENTS,
         targets: &[
@@ -243,6 +255,7 @@ pub(crate) const ROWS: &[Row] = &[
         )
     },
     Row {
+        title: Some("Idle connection: resident memory"),
         looks_at: LooksAt::Memory { files: 6_000 },
         targets: &[
             target(OUR_AXUM, 1_900.0, Against::Bytes),
@@ -326,14 +339,7 @@ pub(crate) const ROWS: &[Row] = &[
         ..echo(
             "latency-1x1",
             "echo, 1 connection, 1 message in flight, 16 B; median latency",
-            &[
-                "echo",
-                "--connections",
-                "1",
-                "--in-flight",
-                "1",
-                "--latency",
-            ],
+            ONE_BY_ONE,
         )
     },
     Row {
@@ -341,7 +347,7 @@ pub(crate) const ROWS: &[Row] = &[
         ..echo(
             "latency-10k",
             "echo, 64 connections, 10,000 messages of 64 B a second over all; latency from when each was due",
-            &["echo", "--size", "64", "--rate", "10000"],
+            RATE,
         )
     },
     Row {
@@ -363,11 +369,95 @@ pub(crate) const ROWS: &[Row] = &[
         )
     },
     Row {
+        tls: true,
+        peers: TLS,
+        ..echo(
+            "tls-16",
+            "echo over TLS, 64 connections with 16 messages in flight, 16 B binary; CPU a message",
+            &["echo", "--size", "16"],
+        )
+    },
+    Row {
+        title: Some("Echo over TLS, 1 KiB: CPU a message"),
+        tls: true,
+        peers: TLS,
+        ..echo(
+            "tls-1k",
+            "the same, 1 KiB binary",
+            &["echo", "--size", "1024"],
+        )
+    },
+    Row {
+        tls: true,
+        peers: TLS,
+        ..echo(
+            "tls-16k",
+            "the same, 16 KiB binary",
+            &["echo", "--size", "16384"],
+        )
+    },
+    Row {
+        tls: true,
+        peers: TLS,
+        looks_at: LooksAt::Latency,
+        ..echo(
+            "latency-tls-1x1",
+            "echo over TLS, 1 connection, 1 message in flight, 16 B; median latency",
+            ONE_BY_ONE,
+        )
+    },
+    Row {
+        tls: true,
+        peers: TLS,
+        looks_at: LooksAt::Latency,
+        ..echo(
+            "latency-tls-10k",
+            "echo over TLS, 64 connections, 10,000 messages of 64 B a second over all; latency from when each was due",
+            RATE,
+        )
+    },
+    Row {
+        tls: true,
+        peers: TLS.split_at(1).1,
+        looks_at: LooksAt::Memory { files: 6_000 },
+        ..echo(
+            "idle-tls",
+            "1,000 idle connections over TLS; resident bytes a connection",
+            &["idle", "--connections", "1000"],
+        )
+    },
+    Row {
         peers: &[OUR_AXUM, AXUM],
         ..echo(
             "h2-1k",
             "echo over HTTP/2, 64 connections of one stream with 16 messages in flight, 1 KiB binary; CPU a message",
             &["echo", "--size", "1024", "--h2"],
+        )
+    },
+    Row {
+        peers: &[OUR_AXUM, AXUM],
+        looks_at: LooksAt::Latency,
+        ..echo(
+            "latency-h2-1x1",
+            "echo over HTTP/2, 1 connection, 1 message in flight, 16 B; median latency",
+            &[
+                "echo",
+                "--connections",
+                "1",
+                "--in-flight",
+                "1",
+                "--latency",
+                "--h2",
+            ],
+        )
+    },
+    Row {
+        peers: &[OUR_AXUM, AXUM],
+        looks_at: LooksAt::Latency,
+        ..echo(
+            "latency-h2-10k",
+            "echo over HTTP/2, 64 connections, 10,000 messages of 64 B a second over all; latency from when each was due",
+            &["echo", "--size", "64", "--rate", "10000", "--h2"],
         )
     },
     Row {
@@ -379,6 +469,16 @@ pub(crate) const ROWS: &[Row] = &[
         )
     },
 ];
+
+const ONE_BY_ONE: &[&str] = &[
+    "echo",
+    "--connections",
+    "1",
+    "--in-flight",
+    "1",
+    "--latency",
+];
+const RATE: &[&str] = &["echo", "--size", "64", "--rate", "10000"];
 
 const KIB: &[Target] = &[
     target(OUR_AXUM, 1.4, Against::Raw),

@@ -83,24 +83,24 @@ fn figure(row: &Row, value: f64) -> String {
     }
 }
 
-/// Prints what became of the targets.
+/// Prints what became of the targets of the rows that were asked for.
 pub(crate) fn print_targets(results: &Results) {
     println!(
         "\ntargets of the plain loop (issue C), {} rounds:",
         results.rounds
     );
-    for row in ROWS {
+    let asked = ROWS.iter().filter(|row| results.row(row.name).is_some());
+    for row in asked {
         for target in row.targets {
-            if let Some(reached) = results.reached(row, target) {
-                println!(
-                    "  {:<18} {:<14} at most {:>14}: {:<22} {}",
-                    row.name,
-                    target.ours,
-                    bound(target, results.row(row.name)),
-                    shown(target, reached),
-                    verdict(target, reached)
-                );
-            }
+            let reached = results.reached(row, target);
+            println!(
+                "  {:<18} {:<14} at most {:>24}: {:<22} {}",
+                row.name,
+                target.ours,
+                bound(target, results.row(row.name)),
+                reached.map_or_else(String::new, |reached| shown(target, reached)),
+                reached.map_or("not measured", |reached| verdict(target, reached))
+            );
         }
     }
 }

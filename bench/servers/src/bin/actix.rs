@@ -26,7 +26,7 @@ async fn main() -> io::Result<()> {
     let options = Options::parse();
     let listener = options.listen()?;
     let sender: Sender = broadcast::channel(1024).0;
-    HttpServer::new(move || {
+    let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(sender.clone()))
             .route("/echo", web::get().to(echo))
@@ -35,10 +35,12 @@ async fn main() -> io::Result<()> {
             .route("/publish", web::post().to(publish))
     })
     .workers(options.threads)
-    .tcp_nodelay(true)
-    .listen(listener)?
-    .run()
-    .await
+    .tcp_nodelay(true);
+    let server = match options.tls()? {
+        None => server.listen(listener)?,
+        Some(tls) => server.listen_rustls_0_23(listener, rustls::ServerConfig::clone(&tls))?,
+    };
+    server.run().await
 }
 
 async fn echo(request: HttpRequest, body: Payload) -> actix_web::Result<impl Responder> {

@@ -18,7 +18,13 @@ use axum::{
 use bench_servers::Options;
 use clap::Parser;
 use futures_util::{SinkExt as _, Stream, StreamExt as _};
-use tokio::sync::broadcast;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::broadcast};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::BroadcastStream;
 
 type Sender = broadcast::Sender<String>;
@@ -32,12 +38,34 @@ fn main() -> io::Result<()> {
             .route("/sse", get(events))
             .route("/publish", post(publish))
             .with_state(broadcast::channel(1024).0);
+        if let Some(tls) = options.tls()? {
+            return serve_tls(options.listen_tokio()?, tls.into(), app).await;
+        }
         let listener = options.listen_tokio()?.tap_io(|stream| {
             // Fails for a connection that is gone already, which its reader will tell.
             let _ = stream.set_nodelay(true);
         });
         axum::serve(listener, app).await
     })
+}
+
+/// As axum's example `low-level-rustls`, since `axum::serve` has no TLS.
+async fn serve_tls(listener: TcpListener, acceptor: TlsAcceptor, app: Router) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let (acceptor, app) = (acceptor.clone(), app.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            let service = TowerToHyperService::new(app);
+            // A reset is the client's way to end.
+            let _ = Builder::new(TokioExecutor::new())
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                .await;
+        });
+    }
 }
 
 async fn echo(upgrade: WebSocketUpgrade) -> Response {

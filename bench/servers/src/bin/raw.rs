@@ -5,7 +5,11 @@ use std::{cell::Cell, io};
 
 use bench_servers::Options;
 use clap::Parser;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsAcceptor;
 
 thread_local! {
     /// Taken for the moment of a read and the writes behind it, never across an await.
@@ -17,9 +21,14 @@ fn main() -> io::Result<()> {
     options.runtime()?.block_on(async {
         let listener = options.listen_tokio()?;
         let size = options.buffer_kib * 1024;
+        let acceptor = options.tls()?.map(TlsAcceptor::from);
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
+            if let Some(acceptor) = acceptor.clone() {
+                tokio::spawn(async move { echo_tls(acceptor, stream, size).await });
+                continue;
+            }
             // A reset is the client's way to end.
             tokio::spawn(async move { echo(stream, size).await.unwrap_or_default() });
         }
@@ -68,4 +77,18 @@ fn turn(stream: &TcpStream, size: usize) -> io::Result<Turn> {
     };
     BUFFER.set(buffer);
     turn
+}
+
+/// The same over TLS: what came decrypted by then, in one write.
+async fn echo_tls(acceptor: TlsAcceptor, stream: TcpStream, size: usize) -> io::Result<()> {
+    let mut stream = acceptor.accept(stream).await?;
+    let mut buffer = vec![0; size];
+    loop {
+        let read = stream.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..read]).await?;
+        stream.flush().await?;
+    }
 }

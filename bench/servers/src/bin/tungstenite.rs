@@ -10,7 +10,11 @@ use std::{
 use bench_servers::Options;
 use clap::Parser;
 use futures_util::{StreamExt as _, TryStreamExt as _, future};
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_tungstenite::{
     accept_hdr_async,
@@ -27,15 +31,27 @@ fn main() -> io::Result<()> {
     options.runtime()?.block_on(async {
         let listener = options.listen_tokio()?;
         let peers = Peers::default();
+        let acceptor = options.tls()?.map(TlsAcceptor::from);
         loop {
             let (stream, address) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            tokio::spawn(connection(stream, address, Arc::clone(&peers)));
+            let peers = Arc::clone(&peers);
+            match acceptor.clone() {
+                None => drop(tokio::spawn(connection(stream, address, peers))),
+                Some(acceptor) => drop(tokio::spawn(async move {
+                    let stream = acceptor.accept(stream).await?;
+                    connection(stream, address, peers).await
+                })),
+            }
         }
     })
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, peers: Peers) -> Result<(), Error> {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: SocketAddr,
+    peers: Peers,
+) -> Result<(), Error> {
     let mut fan = false;
     #[expect(clippy::result_large_err, reason = "the callback's type is given")]
     let callback = |request: &Request, response: Response| {
