@@ -45,21 +45,22 @@ const SLOW_CHUNK: usize = 4 << 10;
 /// A peer that leaves the queue full for so long is slow.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// What no peer has to read for its kernel to take it: with no more under way than that
+/// none is slow, and the kernel's write time-out may stay.
+const FEW: usize = 256;
+
 /// A peer that has sent nothing for so long is taken to send no more: longer than the
 /// gaps of one that is in the middle of it, shorter than clients wait for our FIN.
 const QUIET: Duration = Duration::from_millis(250);
 
 /// Joins a request's payload and the body of its 101.
 pub(crate) fn pump(payload: Payload, socket: Option<Socket>) -> (Pump, PumpTransport) {
-    if let Some(socket) = &socket {
-        // Where it cannot be lifted, the kernel's stricter time-out is the one.
-        let _ = socket.lift_timeout();
-    }
     let pipe = Rc::new(RefCell::new(Pipe::new(payload)));
     let transport = PumpTransport {
         rest: Bytes::new(),
         pipe: Rc::clone(&pipe),
         socket,
+        sent: 0,
         quiet: None,
     };
     (Pump { pipe, turns: None }, transport)
@@ -229,6 +230,9 @@ pub(crate) struct PumpTransport {
     pipe: Rc<RefCell<Pipe>>,
     /// Until the connection was reset.
     socket: Option<Socket>,
+    /// Bytes that were sent, as long as they are [`FEW`]: behind more than that the
+    /// kernel's write time-out is lifted.
+    sent: usize,
     /// Fires when the peer has been quiet, once that is asked.
     quiet: Option<Pin<Box<Sleep>>>,
 }
@@ -238,6 +242,25 @@ impl PumpTransport {
     fn wake_body(&self) {
         let waker = self.pipe.borrow_mut().body.take();
         wake(waker);
+    }
+
+    /// Counts what was sent. A connection that is closed before it has said much keeps the
+    /// kernel's time-out all its life, which spares it ten system calls.
+    fn count(&mut self, taken: usize) {
+        if self.has_said_much() {
+            return;
+        }
+        self.sent += taken;
+        if self.has_said_much()
+            && let Some(socket) = &self.socket
+        {
+            // Where it cannot be lifted, the kernel's stricter time-out is the one.
+            let _ = socket.lift_timeout();
+        }
+    }
+
+    fn has_said_much(&self) -> bool {
+        self.sent > FEW
     }
 
     /// Ready where the connection is gone or `done`; otherwise the body's next step
@@ -300,6 +323,7 @@ impl Transport for PumpTransport {
             return Poll::Pending;
         }
         drop(pipe);
+        self.count(taken);
         self.wake_body();
         Poll::Ready(Ok(taken))
     }
@@ -347,7 +371,8 @@ impl Drop for PumpTransport {
     fn drop(&mut self) {
         self.pipe.borrow_mut().finished = true;
         self.wake_body();
-        if let Some(socket) = self.socket.take() {
+        let lifted = self.has_said_much();
+        if let Some(socket) = self.socket.take().filter(|_| lifted) {
             // What actix still has to flush is nobody's to watch from here on. It
             // fails where the connection is gone.
             let _ = socket.restore_timeout();

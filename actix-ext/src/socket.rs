@@ -9,7 +9,6 @@
 //! to the `TCP_USER_TIMEOUT` that was set when the connection was accepted.
 
 use std::io;
-use std::net::SocketAddr;
 #[cfg(target_os = "linux")]
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 #[cfg(target_os = "linux")]
@@ -17,29 +16,36 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
+#[cfg(target_os = "linux")]
+use rustix::net::sockopt::socket_cookie;
 
 /// A socket that actix owns.
 #[derive(Clone, Debug)]
 pub(crate) struct Socket {
     #[cfg(target_os = "linux")]
     number: RawFd,
-    // The number may have come to stand for another connection; its ends tell.
-    local: SocketAddr,
-    peer: SocketAddr,
+    // The number may have come to stand for another connection; the kernel gives no two
+    // sockets the same cookie.
+    #[cfg(target_os = "linux")]
+    cookie: u64,
     write_timeout: Option<Duration>,
 }
 
 impl Socket {
     /// # Errors
-    /// Where the peer is gone already.
+    /// Where the kernel, or a sandbox, has no cookies.
+    #[cfg(target_os = "linux")]
     pub(crate) fn of(tcp: &TcpStream, write_timeout: Option<Duration>) -> io::Result<Self> {
         Ok(Self {
-            #[cfg(target_os = "linux")]
             number: tcp.as_raw_fd(),
-            local: tcp.local_addr()?,
-            peer: tcp.peer_addr()?,
+            cookie: socket_cookie(tcp)?,
             write_timeout,
         })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn of(_: &TcpStream, write_timeout: Option<Duration>) -> io::Result<Self> {
+        Ok(Self { write_timeout })
     }
 
     /// Takes the kernel's write time-out off: it ends slow peers that the driver's clock spares.
@@ -90,11 +96,7 @@ impl Socket {
         let this = this.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let socket =
             socket2::Socket::from(pidfd_getfd(this, self.number, PidfdGetfdFlags::empty())?);
-        let ends = (
-            socket.local_addr()?.as_socket(),
-            socket.peer_addr()?.as_socket(),
-        );
-        if ends != (Some(self.local), Some(self.peer)) {
+        if socket_cookie(&socket)? != self.cookie {
             return Err(io::ErrorKind::NotConnected.into());
         }
         Ok(socket)

@@ -353,14 +353,19 @@ fn the_drivers_clock_takes_the_place_of_the_kernels() {
         let tell = tell.clone();
         async move {
             let socket = socket.unwrap();
+            // With its header of four bytes.
+            send(&mut transport, &mut frame(FEW - 4)).await.unwrap();
             tell.send(socket.timeout().unwrap()).unwrap();
             // What actix has to flush keeps the connection for the second look.
             fill(&mut transport).await;
+            tell.send(socket.timeout().unwrap()).unwrap();
             drop(transport);
             tell.send(socket.timeout().unwrap()).unwrap();
         }
     });
     let _peer = server.connect();
+    let kernels = Some(Duration::from_secs(30));
+    assert_eq!(next(&told), kernels, "nobody is slow to take so little");
     assert_eq!(next(&told), None);
     assert_eq!(next(&told), Some(Duration::from_secs(30)));
 }
