@@ -81,8 +81,8 @@ pin_project! {
         engine: Engine<T>,
         #[pin]
         timer: Option<Sleep>,
-        // When the timer fires; it is set anew only to fire earlier.
-        armed: Option<Instant>,
+        // The timer is to fire; it is set anew only to fire earlier.
+        armed: bool,
         // Behind the transport: its place is free only once that is gone.
         permits: Permits,
     }
@@ -139,7 +139,7 @@ struct Engine<T> {
     /// Of what waits for the transport something is data.
     data_waits: bool,
     /// When the connection's compression context is given back.
-    rest_at: Option<Instant>,
+    rest_at: Option<Box<Instant>>,
     /// The transport may hold back what it took.
     unflushed: bool,
     /// Since when the transport takes nothing, and what its kernel held then.
@@ -149,7 +149,7 @@ struct Engine<T> {
     /// What of `stats.buffered_bytes` is ours.
     buffered: usize,
     guard: Option<DrainGuard>,
-    drain_at: Option<Instant>,
+    drain_at: Option<Box<Instant>>,
     now: Instant,
 }
 
@@ -241,7 +241,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             handler: Some(handler(WebSocket::new(shared))),
             engine,
             timer: None,
-            armed: None,
+            armed: false,
             permits,
         }
     }

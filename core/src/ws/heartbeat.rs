@@ -11,7 +11,8 @@ use tokio::time::Instant;
 /// is gone the kernel tells only whoever writes to it.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    interval: Duration,
+    /// In nanoseconds, since a word is half of what a `Duration` is.
+    interval: u64,
     received: Instant,
     sent: Instant,
     /// When the last ping went out, until its pong has come.
@@ -35,9 +36,10 @@ pub(crate) enum Beat {
 }
 
 impl Heartbeat {
-    pub(crate) const fn new(interval: Duration, now: Instant) -> Self {
+    pub(crate) fn new(interval: Duration, now: Instant) -> Self {
         Self {
-            interval,
+            // Centuries, where it is cut.
+            interval: u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX),
             received: now,
             sent: now,
             pinged: None,
@@ -46,6 +48,10 @@ impl Heartbeat {
             told: false,
             paused: None,
         }
+    }
+
+    const fn interval(&self) -> Duration {
+        Duration::from_nanos(self.interval)
     }
 
     pub(crate) const fn received(&mut self, now: Instant) {
@@ -90,13 +96,13 @@ impl Heartbeat {
     /// When something is due next.
     pub(crate) fn deadline(&self) -> Instant {
         if self.paused.is_some() {
-            return self.sent + self.interval;
+            return self.sent + self.interval();
         }
         match self.awaited() {
             // A ping that went out late, because nobody polled us, has its
             // interval all the same.
-            Some(pinged) => (self.received + self.interval * 2).max(pinged + self.interval),
-            None => self.received.min(self.sent) + self.interval,
+            Some(pinged) => (self.received + self.interval() * 2).max(pinged + self.interval()),
+            None => self.received.min(self.sent) + self.interval(),
         }
     }
 

@@ -21,6 +21,7 @@ mod socket;
 mod source;
 mod transport;
 mod upgrade;
+mod waiters;
 
 pub use config::{ConfigError, WsConfig};
 #[cfg(feature = "deflate")]

@@ -17,6 +17,7 @@ use super::{
     lent,
     protocol::{CloseFrame, Message, Outgoing, Text},
     source::FrameSource,
+    waiters::Waiters,
 };
 use crate::Expiry;
 
@@ -32,6 +33,9 @@ pub(crate) const fn weight(message: &Message) -> usize {
 pub(crate) fn weight_out(outgoing: &Outgoing) -> usize {
     outgoing.len() + MESSAGE_OVERHEAD
 }
+
+/// Sources that are attached and not taken over.
+pub(crate) type Attached = Vec<Box<dyn FrameSource>>;
 
 /// The state of one socket.
 ///
@@ -94,12 +98,12 @@ pub(crate) struct State {
     pub(crate) handles: u32,
     pub(crate) receiver_lives: bool,
     /// Sources that the driver has not taken over yet.
-    pub(crate) attached: Vec<Box<dyn FrameSource>>,
+    pub(crate) attached: Option<Box<Attached>>,
     receiving: Option<Waker>,
     /// Those who wait for room: one slot a handle.
-    waiting: Vec<(u32, Waker)>,
+    waiting: Waiters,
     /// Those who wait for the end, whom room does not wake.
-    closed: Vec<(u32, Waker)>,
+    closed: Waiters,
     next_id: u32,
     pub(crate) handler_woken: bool,
     /// Something was told that the driver has not looked at.
@@ -137,10 +141,10 @@ impl Shared {
                 done: false,
                 handles: 0,
                 receiver_lives: true,
-                attached: Vec::new(),
+                attached: None,
                 receiving: None,
-                waiting: Vec::new(),
-                closed: Vec::new(),
+                waiting: Waiters::default(),
+                closed: Waiters::default(),
                 next_id: 0,
                 // The first poll is the driver's own doing.
                 handler_woken: true,
@@ -396,7 +400,7 @@ impl Shared {
         }
         if !self.has_room(&state) {
             state.name(id);
-            let replaced = wait(&mut state.waiting, *id, cx.waker());
+            let replaced = state.waiting.wait(*id, cx.waker());
             drop(state);
             drop(replaced);
             return Poll::Pending;
@@ -453,16 +457,16 @@ impl Shared {
             return Poll::Ready(end.unwrap_or(Error::PeerGone));
         }
         state.name(id);
-        let replaced = wait(&mut state.closed, *id, cx.waker());
+        let replaced = state.closed.wait(*id, cx.waker());
         drop(state);
         drop(replaced);
         Poll::Pending
     }
 
     /// Those who wait for room, where there is some now.
-    pub(crate) fn take_waiting(&self, state: &mut State) -> Vec<(u32, Waker)> {
+    pub(crate) fn take_waiting(&self, state: &mut State) -> Waiters {
         if state.waiting.is_empty() || (!self.has_room(state) && state.send_end.is_none()) {
-            return Vec::new();
+            return Waiters::default();
         }
         mem::take(&mut state.waiting)
     }
@@ -516,10 +520,7 @@ impl State {
         if id == 0 {
             return [None, None];
         }
-        [&mut self.waiting, &mut self.closed].map(|waiting| {
-            let index = waiting.iter().position(|(of, _)| *of == id)?;
-            Some(waiting.swap_remove(index).1)
-        })
+        [&mut self.waiting, &mut self.closed].map(|waiters| waiters.forget(id))
     }
 
     /// The driver's waker, where it sleeps; it is awake then.
@@ -564,24 +565,12 @@ impl State {
             .receiving
             .take()
             .into_iter()
-            .chain(self.waiting.drain(..).map(|(_, waker)| waker))
-            .chain(self.closed.drain(..).map(|(_, waker)| waker))
+            .chain(mem::take(&mut self.waiting).into_wakers())
+            .chain(mem::take(&mut self.closed).into_wakers())
             .collect();
         let mut unsent = mem::take(&mut self.queue);
         unsent.extend(self.last_message.take().map(|message| *message));
         (wakers, unsent)
-    }
-}
-
-/// Registers `waker` for handle `id`, and returns the one it replaces.
-fn wait(waiting: &mut Vec<(u32, Waker)>, id: u32, waker: &Waker) -> Option<Waker> {
-    match waiting.iter_mut().find(|(of, _)| *of == id) {
-        Some((_, known)) if known.will_wake(waker) => None,
-        Some((_, known)) => Some(mem::replace(known, waker.clone())),
-        None => {
-            waiting.push((id, waker.clone()));
-            None
-        }
     }
 }
 

@@ -385,7 +385,8 @@ impl Sender {
     /// See [`WebSocket::attach`].
     pub fn attach(&mut self, source: impl FrameSource + 'static) {
         let source = Box::new(source);
-        self.shared.tell(|state| state.attached.push(source));
+        self.shared
+            .tell(|state| state.attached.get_or_insert_default().push(source));
     }
 
     #[inline]

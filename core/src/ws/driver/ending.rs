@@ -264,8 +264,7 @@ impl<T: Transport> Engine<T> {
         let waiting = self.shared.take_waiting(&mut state);
         let receiving = state.take_receiving();
         drop(state);
-        let waiting = waiting.into_iter().map(|(_, waker)| waker);
-        for waker in receiving.into_iter().chain(waiting) {
+        for waker in receiving.into_iter().chain(waiting.into_wakers()) {
             waker.wake();
         }
     }
@@ -382,7 +381,7 @@ impl<T: Transport> Engine<T> {
         state.send_end.get_or_insert_with(|| end.into());
         let waiting = self.shared.take_waiting(&mut state);
         drop(state);
-        for (_, waker) in waiting {
+        for waker in waiting.into_wakers() {
             waker.wake();
         }
     }

@@ -58,7 +58,7 @@ impl<T: Transport> Engine<T> {
         let attached = mem::take(&mut state.attached);
         drop(state);
         if self.phase.is_live() {
-            for mut source in attached {
+            for mut source in attached.into_iter().flat_map(|attached| *attached) {
                 if matches!(self.phase, Phase::Draining { .. }) {
                     source.drain();
                 }
@@ -230,7 +230,7 @@ impl<T: Transport> Engine<T> {
         if sent > 0 {
             self.data_waits = true;
             if self.connection.keeps_context() {
-                self.rest_at = Some(self.now + CONTEXT_KEPT);
+                **self.rest_at.get_or_insert_with(|| Box::new(self.now)) = self.now + CONTEXT_KEPT;
             }
             self.stats.counters().messages_out.fetch_add(sent, Relaxed);
         }
@@ -342,7 +342,7 @@ impl<T: Transport> Engine<T> {
         let slept = sleep(&mut state, quiet);
         drop(state);
         self.count_buffered(buffered);
-        for (_, waker) in waiting {
+        for waker in waiting.into_wakers() {
             waker.wake();
         }
         slept.is_none()

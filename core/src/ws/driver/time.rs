@@ -28,8 +28,9 @@ impl<T: Transport> Engine<T> {
         if matches!(self.phase, Phase::Open)
             && let Some(guard) = &mut self.guard
             && let Poll::Ready(moment) = guard.poll_moment(cx)
+            && self.drain_at.is_none()
         {
-            self.drain_at = Some(moment);
+            self.drain_at = Some(Box::new(moment));
         }
     }
 
@@ -41,7 +42,7 @@ impl<T: Transport> Engine<T> {
     }
 
     pub(super) fn drain_is_due(&self) -> bool {
-        self.drain_at.is_some_and(|at| self.now >= at)
+        self.drain_at.as_ref().is_some_and(|at| self.now >= **at)
     }
 
     /// Does what is due. Called after reading, so that what lies in the socket
@@ -61,7 +62,7 @@ impl<T: Transport> Engine<T> {
                     self.shared.lock().changed = true;
                 }
             }
-            if self.rest_at.take_if(|at| now >= *at).is_some() {
+            if self.rest_at.take_if(|at| now >= **at).is_some() {
                 self.connection.rest();
             }
             if self
@@ -169,8 +170,8 @@ impl<T: Transport> Engine<T> {
                 idle,
                 expiry,
                 self.write_deadline(),
-                self.drain_at,
-                self.rest_at,
+                self.drain_at.as_deref().copied(),
+                self.rest_at.as_deref().copied(),
             ]
         } else {
             [None; 6]
@@ -197,34 +198,37 @@ impl<T: Transport> Engine<T> {
     pub(super) fn arm(
         &mut self,
         mut timer: Pin<&mut Option<Sleep>>,
-        armed: &mut Option<Instant>,
+        armed: &mut bool,
         handler: bool,
         cx: &mut Context<'_>,
     ) -> bool {
         let Some(deadline) = self.next_deadline(handler) else {
             return true;
         };
-        if armed.is_none_or(|armed| deadline < armed || armed <= self.now) {
-            *armed = Some(deadline);
-            match timer.as_mut().as_pin_mut() {
-                Some(timer) => timer.reset(deadline),
-                None => timer.set(Some(sleep_until(deadline))),
+        match timer.as_mut().as_pin_mut() {
+            None => timer.set(Some(sleep_until(deadline))),
+            Some(timer) => {
+                let at = timer.deadline();
+                if !*armed || deadline < at || at <= self.now {
+                    timer.reset(deadline);
+                }
             }
         }
+        *armed = true;
         let Some(timer) = timer.as_pin_mut() else {
             return true;
         };
+        let deadline = timer.deadline();
         let mut timer = tokio::task::coop::unconstrained(timer);
         if Pin::new(&mut timer).poll(cx).is_pending() {
             return true;
         }
-        if let Some(deadline) = armed.take() {
-            if let Some(heartbeat) = &mut self.heartbeat {
-                heartbeat.timer_fired(deadline);
-            }
-            if let Some(idle) = &mut self.idle {
-                idle.timer_fired(deadline);
-            }
+        *armed = false;
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.timer_fired(deadline);
+        }
+        if let Some(idle) = &mut self.idle {
+            idle.timer_fired(deadline);
         }
         self.now = self.now.max(Instant::now());
         false
