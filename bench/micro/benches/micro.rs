@@ -10,7 +10,7 @@ use towpath::{
     ws::{
         Deflate, Message, Negotiation, WsConfig, WsSettings,
         handshake::{HttpVersion, RequestHead},
-        protocol::{Connection, Extensions, Limits, Outbox, Role},
+        protocol::{Connection, Extensions, Limits, Outbox, Role, Text},
     },
 };
 
@@ -32,6 +32,53 @@ fn memcpy(bencher: Bencher<'_, '_>, size: usize) {
     bencher
         .counter(BytesCount::new(size))
         .bench_local(|| black_box(from.as_slice()).to_vec());
+}
+
+/// Headers alone, of a thousand frames without payload; counted are the bytes of the headers.
+#[divan::bench]
+fn header(bencher: Bencher<'_, '_>) {
+    const FRAMES: usize = 1000;
+    let mut wire = Outbox::default();
+    let mut client = Connection::new(Role::Client, LIMITS);
+    for _ in 0..FRAMES {
+        client.send(Message::binary(Vec::new()), &mut wire);
+    }
+    let bytes = wire.copy_to_bytes(wire.remaining());
+    let mut server = Connection::new(Role::Server, LIMITS);
+    let mut out = Outbox::default();
+    bencher
+        .counter(BytesCount::new(bytes.len()))
+        .bench_local(|| {
+            let mut input = black_box(&bytes[..]);
+            for _ in 0..FRAMES {
+                let event = server.receive(&mut input, &mut out);
+                assert!(matches!(event, Ok(Some(_))), "the message is right");
+            }
+        });
+}
+
+/// A payload masked into new memory, and its header: what a client sends.
+#[divan::bench(args = SIZES)]
+fn mask(bencher: Bencher<'_, '_>, size: usize) {
+    let message = Message::binary(vec![0x5a; size]);
+    let mut client = Connection::new(Role::Client, LIMITS);
+    bencher.counter(BytesCount::new(size)).bench_local(|| {
+        let mut out = Outbox::default();
+        client.send(black_box(&message).clone(), &mut out);
+        out
+    });
+}
+
+/// Found to be UTF-8, nothing copied: all of it ASCII.
+#[divan::bench(args = SIZES)]
+fn utf8_ascii(bencher: Bencher<'_, '_>, size: usize) {
+    utf8(bencher, "a".repeat(size));
+}
+
+/// The same, two bytes a character.
+#[divan::bench(args = SIZES)]
+fn utf8_umlauts(bencher: Bencher<'_, '_>, size: usize) {
+    utf8(bencher, "ü".repeat(size / 2));
 }
 
 /// A header decoded, a payload unmasked into a message of its own.
@@ -86,6 +133,13 @@ fn encode_event_of_lines(bencher: Bencher<'_, '_>, size: usize) {
     bencher
         .counter(BytesCount::new(size))
         .bench_local(|| Event::new().id(7).data(black_box(&data)).encode());
+}
+
+fn utf8(bencher: Bencher<'_, '_>, text: String) {
+    let bytes = Bytes::from(text);
+    bencher
+        .counter(BytesCount::new(bytes.len()))
+        .bench_local(|| Text::try_from(black_box(&bytes).clone()));
 }
 
 fn receive(bencher: Bencher<'_, '_>, size: usize, message: Message, extensions: Extensions) {
