@@ -74,11 +74,11 @@ fn with_stats(house: &House) -> WsLayer {
     WsLayer.stats(house.stats.clone())
 }
 
-async fn listen() -> TcpListener {
+pub(crate) async fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.expect("a port")
 }
 
-async fn serve(app: Router) -> SocketAddr {
+pub(crate) async fn serve(app: Router) -> SocketAddr {
     let listener = listen().await;
     let address = listener.local_addr().expect("bound");
     let serve = ::axum::serve(listener.tap_io(on_connect), app);

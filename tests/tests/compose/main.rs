@@ -4,8 +4,12 @@
 //! What is asserted is what the handler saw when the upgrade was over and done, told by
 //! itself in a message; the 101 would say nothing about it.
 
+#[macro_use]
 mod actix;
 mod axum;
+mod middleware;
+mod rows;
+mod tower;
 
 use std::{
     future::Future,
@@ -246,4 +250,37 @@ async fn echo(mut socket: WebSocket) -> Result<(), HandlerError> {
 async fn trap(mut socket: WebSocket) -> Result<(), HandlerError> {
     socket.recv().await?;
     panic!("as wanted");
+}
+
+/// Each row of the table names its test, which is there, and each test of a layer has its
+/// row.
+#[test]
+fn each_row_of_the_table_names_its_test() {
+    const TABLE: &str = include_str!("../../../docs/composition.md");
+    const TESTS: [&str; 4] = [
+        include_str!("tower.rs"),
+        include_str!("middleware.rs"),
+        include_str!("axum.rs"),
+        include_str!("actix.rs"),
+    ];
+    let tests = |source: &'static str| {
+        let after = source.split("#[tokio::test]\nasync fn ").skip(1);
+        after.filter_map(|rest| rest.split_once("()").map(|(name, _)| name))
+    };
+    let rows: Vec<_> = TABLE
+        .lines()
+        .filter_map(|line| {
+            line.strip_suffix("` |")?
+                .rsplit_once('`')
+                .map(|(_, name)| name)
+        })
+        .collect();
+    let all: Vec<_> = TESTS.into_iter().flat_map(tests).collect();
+    for row in &rows {
+        assert!(all.contains(row), "{row} is no test");
+    }
+    for test in TESTS[..2].iter().copied().flat_map(tests) {
+        assert!(rows.contains(&test), "{test} has no row");
+    }
+    assert!(rows.len() >= 22, "{rows:?}");
 }
