@@ -1,5 +1,6 @@
 use std::{
     convert::Infallible,
+    fmt::Display,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -81,6 +82,11 @@ impl<S: Source> Sse<S> {
         Self(self.0.sse_retry())
     }
 
+    /// Who the user is, for the stream's span.
+    pub fn user(self, user: impl Display) -> Self {
+        Self(self.0.user(user))
+    }
+
     /// Ends the stream at that time, unless the [`Expiry`] is refreshed: when what its
     /// reader was let in with expires. Where whoever authenticated left one in the
     /// request's extensions, the handler passes it on: `ReqData<Expiry>`.
@@ -115,7 +121,16 @@ impl<S: Source + 'static> Responder for Sse<S> {
         if request.method() == Method::HEAD {
             return stream_head().finish();
         }
-        match self.0.into_body() {
+        let mut sse = self.0;
+        if sse.is_traced() {
+            if let Some(peer) = request.peer_addr() {
+                sse = sse.peer(peer);
+            }
+            if let Some(route) = request.match_pattern() {
+                sse = sse.route(&route);
+            }
+        }
+        match sse.into_body() {
             Ok(body) => {
                 let mut response = stream_head().body(Events(Box::pin(body)));
                 // RFC 9112 §6.1: no chunks for HTTP/1.0, where the body ends with the

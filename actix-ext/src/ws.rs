@@ -105,10 +105,19 @@ impl WsUpgrade {
         }
         let permits = request.extensions().get::<PermitSlots>().cloned();
         let expiry = request.extensions().get::<Expiry>().cloned();
+        let mut negotiation = negotiation
+            .permits(permits.unwrap_or_default())
+            .expires_at(expiry);
+        if negotiation.is_traced() {
+            if let Some(peer) = request.peer_addr() {
+                negotiation = negotiation.peer(peer);
+            }
+            if let Some(route) = request.match_pattern() {
+                negotiation = negotiation.route(&route);
+            }
+        }
         Ok(Self {
-            negotiation: negotiation
-                .permits(permits.unwrap_or_default())
-                .expires_at(expiry),
+            negotiation,
             payload: payload.take(),
             socket: request.conn_data::<Socket>().cloned(),
         })
@@ -135,6 +144,13 @@ impl WsUpgrade {
     /// Changes the settings for this socket alone.
     pub fn configure(mut self, change: impl FnOnce(WsConfig) -> WsConfig) -> Self {
         self.negotiation = self.negotiation.configure(change);
+        self
+    }
+
+    /// Who the user is, for the connection's span. A handler that learns it later records
+    /// it: `tracing::Span::current().record("user", …)`.
+    pub fn user(mut self, user: impl fmt::Display) -> Self {
+        self.negotiation = self.negotiation.user(user);
         self
     }
 

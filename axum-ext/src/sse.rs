@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use axum::{
     body::Body,
@@ -63,6 +63,11 @@ impl<S: Source> Sse<S> {
     /// nothing else. For browsers: to an `EventSource` every other status is final.
     pub fn sse_retry(self) -> Self {
         Self(self.0.sse_retry())
+    }
+
+    /// Who the user is, for the stream's span.
+    pub fn user(self, user: impl Display) -> Self {
+        Self(self.0.user(user))
     }
 
     /// Ends the stream at that time, unless the [`Expiry`] is refreshed: when what its

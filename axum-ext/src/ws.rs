@@ -1,10 +1,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
+use std::{fmt::Display, future::Future, net::SocketAddr};
 
 use axum::{
-    extract::{FromRequestParts, OptionalFromRequestParts},
+    extract::{ConnectInfo, FromRequestParts, MatchedPath, OptionalFromRequestParts},
     response::Response,
 };
 use http::request::Parts;
@@ -71,6 +71,12 @@ impl WsUpgrade {
         Self(self.0.configure(change))
     }
 
+    /// Who the user is, for the connection's span. A handler that learns it later records
+    /// it: `tracing::Span::current().record("user", …)`.
+    pub fn user(self, user: impl Display) -> Self {
+        Self(self.0.user(user))
+    }
+
     /// Closes the socket with 3000, "credential expired", at that time, unless the
     /// [`Expiry`] is refreshed; in place of the one in the request's extensions, where
     /// whoever authenticated may have put it.
@@ -106,7 +112,14 @@ impl<S: Sync> FromRequestParts<S> for WsUpgrade {
     type Rejection = UpgradeRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(towpath::ws::WsUpgrade::from_parts(parts)?))
+        let mut upgrade = towpath::ws::WsUpgrade::from_parts(parts)?;
+        if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
+            upgrade = upgrade.peer(*peer);
+        }
+        if let Some(route) = parts.extensions.get::<MatchedPath>() {
+            upgrade = upgrade.route(route.as_str());
+        }
+        Ok(Self(upgrade))
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) struct Counters {
     pub(crate) gaps: AtomicU64,
     pub(crate) panics: AtomicU64,
     pub(crate) handlers_dropped: AtomicU64,
+    pub(crate) gone: AtomicU64,
     pub(crate) buffered_bytes: AtomicU64,
 }
 
@@ -38,7 +39,7 @@ pub(crate) struct Counters {
 #[cfg_attr(feature = "json", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// WebSockets that live now.
+    /// WebSockets that live now, each until its handler has ended, too.
     pub websockets: u64,
     /// Event streams that live now.
     pub sse_streams: u64,
@@ -59,6 +60,9 @@ pub struct Snapshot {
     pub panics_total: u64,
     /// Handlers that were dropped because they ran on after their grace time.
     pub handlers_dropped_total: u64,
+    /// WebSockets that ended without a close frame of either side, as 1006 has it
+    /// (RFC 6455 §7.4.1).
+    pub gone_total: u64,
     /// Bytes accepted for a connection and not yet taken by its transport.
     pub buffered_bytes: u64,
 }
@@ -92,6 +96,7 @@ impl Stats {
             gaps_total: c.gaps.load(Relaxed),
             panics_total: c.panics.load(Relaxed),
             handlers_dropped_total: c.handlers_dropped.load(Relaxed),
+            gone_total: c.gone.load(Relaxed),
             buffered_bytes: c.buffered_bytes.load(Relaxed),
         }
     }

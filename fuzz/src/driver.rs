@@ -313,6 +313,7 @@ pub fn run(data: &[u8]) {
             role: Role::Server,
             expiry: None,
             permits: Permits::default(),
+            span: tracing::Span::none(),
         };
         let driver = drive(transport, accepted, |socket| seen.handle(socket, steps));
         tokio::spawn(async move {

@@ -58,6 +58,7 @@ fn run(messages: usize, opcode: u8) -> io::Result<usize> {
         role: Role::Server,
         expiry: None,
         permits: Default::default(),
+        span: tracing::Span::none(),
     };
     let echoed = runtime.block_on(async {
         tokio::spawn(drive(memory, accepted, echo)).await?;

@@ -34,14 +34,16 @@ impl PermitSlots {
 
     /// Takes what is there, for a connection that begins.
     pub fn take(&self) -> Permits {
-        Permits(self.0.iter().filter_map(PermitSlot::take).collect())
+        let permits: Vec<_> = self.0.iter().filter_map(PermitSlot::take).collect();
+        Permits((!permits.is_empty()).then(|| Box::new(permits)))
     }
 }
 
 /// What a connection holds for as long as it lives.
 #[derive(Debug, Default)]
 #[must_use = "dropped at once they count nothing"]
-pub struct Permits(#[expect(dead_code, reason = "it is held, not read")] Box<[Permit]>);
+#[expect(clippy::box_collection, reason = "every socket pays for its room")]
+pub struct Permits(#[expect(dead_code, reason = "it is held, not read")] Option<Box<Vec<Permit>>>);
 
 /// Holds a permit until it is taken, or until there is nobody left to take it.
 #[derive(Debug)]

@@ -20,8 +20,9 @@ use tokio::{
     task::unconstrained,
     time::{Instant, Sleep, sleep_until},
 };
+use tracing::Span;
 
-use super::{Event, KeepAlive, OnDrain, Remainder, Source, encode, gather::Gather};
+use super::{Event, KeepAlive, OnDrain, Remainder, Source, encode, gather::Gather, span::Trace};
 use crate::{DrainGuard, Expiry, Stats, expiry};
 
 /// So many events are taken in one poll, however small.
@@ -56,10 +57,14 @@ pin_project! {
         guard: Option<DrainGuard>,
         expiry: Option<Box<expiry::Watch>>,
         live: Option<Live>,
+        // Ends last.
+        trace: Option<Box<Trace>>,
     }
 
     impl<S> PinnedDrop for SseBody<S> {
         fn drop(this: Pin<&mut Self>) {
+            let span = this.span();
+            let _entered = span.map(Span::entered);
             this.drop_source();
         }
     }
@@ -84,6 +89,7 @@ pub(super) struct Opening {
     pub(super) guard: Option<DrainGuard>,
     pub(super) on_drain: OnDrain,
     pub(super) expiry: Option<Expiry>,
+    pub(super) span: Span,
     pub(super) stats: Stats,
 }
 
@@ -121,6 +127,7 @@ impl<S> SseBody<S> {
                 .expiry
                 .map(|expiry| Box::new(expiry::Watch::new(expiry))),
             live: Some(Live::new(opening.stats)),
+            trace: Trace::open(opening.span),
         }
     }
 
@@ -140,7 +147,12 @@ impl<S> SseBody<S> {
             guard: None,
             expiry: None,
             live: None,
+            trace: None,
         }
+    }
+
+    fn span(&self) -> Option<Span> {
+        Some(self.trace.as_ref()?.span().clone())
     }
 
     fn drop_source(self: Pin<&mut Self>) {
@@ -157,14 +169,17 @@ impl<S> SseBody<S> {
         if Instant::now() < at {
             return Some(at);
         }
-        self.end();
+        self.end("credential expired");
         None
     }
 
     /// Takes nothing more from the source. A stream that ends in a drain,
     /// however it ends, tells its reader when to come back: the normal time
     /// would lead it to a process that refuses it.
-    fn end(mut self: Pin<&mut Self>) {
+    fn end(mut self: Pin<&mut Self>, cause: &'static str) {
+        if let Some(trace) = self.as_mut().project().trace {
+            trace.ends(cause);
+        }
         self.as_mut().drop_source();
         let this = self.project();
         *this.phase = Phase::Over;
@@ -205,7 +220,7 @@ impl<S: Source> SseBody<S> {
         {
             guard.cut();
         }
-        self.end();
+        self.end("drain");
         None
     }
 
@@ -252,13 +267,17 @@ impl<S: Source> SseBody<S> {
                         }
                         Err(error) => {
                             tracing::debug!(error = &error as &dyn Error, "event stream failed");
-                            self.as_mut().end();
+                            self.as_mut().end("failed");
                             break;
                         }
                     }
                 }
                 Poll::Ready(None) => {
-                    self.as_mut().end();
+                    let cause = match self.phase {
+                        Phase::Ending { .. } => "drain",
+                        _ => "source ended",
+                    };
+                    self.as_mut().end(cause);
                     break;
                 }
                 Poll::Pending => break,
@@ -268,6 +287,9 @@ impl<S: Source> SseBody<S> {
             && sent > 0
         {
             live.0.counters().messages_out.fetch_add(sent, Relaxed);
+            if let Some(trace) = self.as_mut().project().trace {
+                trace.events += sent;
+            }
         }
     }
 
@@ -294,6 +316,9 @@ impl<S: Source> SseBody<S> {
         }));
         polled.unwrap_or_else(|_| {
             count_panic(this.live.as_ref());
+            if let Some(trace) = this.trace {
+                trace.ends("panicked");
+            }
             Poll::Ready(None)
         })
     }
@@ -324,6 +349,8 @@ impl<S: Source> Body for SseBody<S> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let span = self.span();
+        let _entered = span.map(Span::entered);
         loop {
             let drain = self.as_mut().poll_drain(cx);
             let expiry = self.as_mut().poll_expiry(cx);
@@ -336,6 +363,9 @@ impl<S: Source> Body for SseBody<S> {
             }
             if let Some(chunk) = this.ready.take() {
                 *this.last_sent = Instant::now();
+                if let Some(trace) = this.trace {
+                    trace.bytes += chunk.len() as u64;
+                }
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
             if let Phase::Over = this.phase {

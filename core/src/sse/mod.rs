@@ -24,6 +24,7 @@ mod last_event_id;
 mod parse;
 mod response;
 mod source;
+mod span;
 
 pub use self::{
     body::SseBody,

@@ -1,6 +1,8 @@
-use std::{fmt, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
-use super::{KeepAlive, Source, SseBody, body::Opening, encode};
+use tracing::Span;
+
+use super::{KeepAlive, Source, SseBody, body::Opening, encode, span};
 use crate::{Drain, Draining, Expiry, Stats};
 
 /// What browsers wait before they reconnect, where a drain may have told them
@@ -50,6 +52,7 @@ pub struct Sse<S> {
     on_drain: OnDrain,
     sse_retry: bool,
     expiry: Option<Expiry>,
+    span: Span,
     stats: Option<Stats>,
 }
 
@@ -65,6 +68,7 @@ impl<S: Source> Sse<S> {
             on_drain: OnDrain::End,
             sse_retry: false,
             expiry: None,
+            span: span::begin(),
             stats: None,
         }
     }
@@ -100,6 +104,30 @@ impl<S: Source> Sse<S> {
     /// is final. Programs are better told by a 503 and its `Retry-After`.
     pub fn sse_retry(mut self) -> Self {
         self.sse_retry = true;
+        self
+    }
+
+    /// Who the user is, for the stream's span.
+    pub fn user(self, user: impl fmt::Display) -> Self {
+        self.span.record("user", tracing::field::display(user));
+        self
+    }
+
+    /// Whether somebody listens to the stream's span.
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        !self.span.is_disabled()
+    }
+
+    /// Who the peer is, for the stream's span.
+    pub fn peer(self, peer: SocketAddr) -> Self {
+        self.span.record("peer", tracing::field::display(peer));
+        self
+    }
+
+    /// The pattern of the route, for the stream's span.
+    pub fn route(self, route: &str) -> Self {
+        self.span.record("route", route);
         self
     }
 
@@ -147,6 +175,7 @@ impl<S: Source> Sse<S> {
                 guard,
                 on_drain: self.on_drain,
                 expiry: self.expiry,
+                span: self.span,
                 stats,
             },
         ))

@@ -19,6 +19,7 @@ use std::{
 use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
+use tracing::Span;
 
 use self::{
     ending::{Behind, Phase},
@@ -28,11 +29,12 @@ use super::{
     error::{Error, HandlerError},
     heartbeat::Heartbeat,
     idle::Idle,
-    protocol::{Connection, Extensions, Limits, Outbox, Outgoing, Role, Text},
+    protocol::{CloseCode, Connection, Extensions, Limits, Outbox, Outgoing, Role, Text},
     service::WsSettings,
     shared::{Agreed, Shared},
     socket::WebSocket,
     source::FrameSource,
+    span::Trace,
     transport::Transport,
 };
 use crate::{Expiry, Stats, backpressure::Permits, drain::DrainGuard, expiry};
@@ -66,6 +68,9 @@ pub struct Accepted {
     pub role: Role,
     /// Its place among those that live, until the driver ends.
     pub permits: Permits,
+    /// Its span, in which the driver and the handler are polled, and which ends last;
+    /// [`Span::none`] for none.
+    pub span: Span,
 }
 
 pin_project! {
@@ -83,20 +88,20 @@ pin_project! {
         timer: Option<Sleep>,
         // The timer is to fire; it is set anew only to fire earlier.
         armed: bool,
-        // Behind the transport: its place is free only once that is gone.
-        permits: Permits,
     }
 
     impl<T: Transport, F> PinnedDrop for Driver<T, F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
+            let span = this.engine.span();
+            let _entered = span.map(Span::entered);
             // The runtime drops us before our time, or a panic unwinds: the other
             // halves learn it, and the handler goes first.
             let dropped = catch_unwind(AssertUnwindSafe(|| this.handler.set(None)));
             if dropped.is_err() {
                 this.engine.stats.counters().panics.fetch_add(1, Relaxed);
             }
-            this.engine.die(&Error::PeerGone);
+            this.engine.die_of(&Error::PeerGone, "dropped");
         }
     }
 }
@@ -145,12 +150,38 @@ struct Engine<T> {
     /// Since when the transport takes nothing, and what its kernel held then.
     blocked: Option<Box<(Instant, Option<usize>)>>,
     settings: WsSettings,
-    stats: Stats,
     /// What of `stats.buffered_bytes` is ours.
     buffered: usize,
     guard: Option<DrainGuard>,
     drain_at: Option<Box<Instant>>,
     now: Instant,
+    // From here on in the order in which they are dropped, behind the handler, the
+    // messages and the transport.
+    #[expect(dead_code, reason = "it is held, not read")]
+    permits: Permits,
+    stats: Live,
+    trace: Option<Box<Trace>>,
+}
+
+/// Counts a socket as live until its driver ends, the handler with it.
+struct Live(Stats);
+
+impl Live {
+    fn new(stats: Stats) -> Self {
+        stats.counters().upgrades.fetch_add(1, Relaxed);
+        stats.counters().websockets.fetch_add(1, Relaxed);
+        Self(stats)
+    }
+
+    fn counters(&self) -> &crate::stats::Counters {
+        self.0.counters()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.counters().websockets.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Drives a connection, and `handler` with its socket, to their end: a task of
@@ -184,11 +215,11 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             expiry,
             role,
             permits,
+            span,
         } = accepted;
         let now = Instant::now();
-        let stats = settings.counters();
-        stats.counters().upgrades.fetch_add(1, Relaxed);
-        stats.counters().websockets.fetch_add(1, Relaxed);
+        let stats = Live::new(settings.counters());
+        let trace = Trace::open(span, read_ahead.len(), now);
         let shared = Arc::new(Shared::new(
             Agreed {
                 protocol,
@@ -229,12 +260,14 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             rest_at: None,
             unflushed: false,
             blocked: None,
-            stats,
             settings,
             buffered: 0,
             guard,
             drain_at: None,
             now,
+            permits,
+            stats,
+            trace,
             shared: Arc::clone(&shared),
         };
         Self {
@@ -242,7 +275,6 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             engine,
             timer: None,
             armed: false,
-            permits,
         }
     }
 }
@@ -251,6 +283,15 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Future for Driv
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.engine.span() {
+            None => self.turn(cx),
+            Some(span) => span.in_scope(|| self.turn(cx)),
+        }
+    }
+}
+
+impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
+    fn turn(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let engine = this.engine;
         let mut scratch = Scratch::take();
@@ -350,12 +391,24 @@ impl<T: Transport> Engine<T> {
         self.transport.is_none()
     }
 
+    /// The connection's, where somebody listens.
+    fn span(&self) -> Option<Span> {
+        Some(self.trace.as_ref()?.span().clone())
+    }
+
+    /// Why the connection ends, for its span.
+    fn ends(&mut self, cause: &'static str, code: Option<CloseCode>) {
+        if let Some(trace) = &mut self.trace {
+            trace.ends(cause, code);
+        }
+    }
+
     fn handler_failed(&mut self, error: &HandlerError) {
         if error.is_end() {
             return;
         }
         tracing::debug!(%error, code = %error.close_code(), "WebSocket handler failed");
-        self.fail(error.close_code());
+        self.fail(error.close_code(), "handler failed");
     }
 
     fn handler_panicked(&mut self, panic: &(dyn Any + Send)) {
@@ -366,7 +419,7 @@ impl<T: Transport> Engine<T> {
             .unwrap_or("a value of another type");
         tracing::error!(panic = message, "WebSocket handler panicked");
         self.stats.counters().panics.fetch_add(1, Relaxed);
-        self.fail(super::protocol::CloseCode::INTERNAL_ERROR);
+        self.fail(CloseCode::INTERNAL_ERROR, "handler panicked");
     }
 }
 

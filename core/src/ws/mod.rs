@@ -19,6 +19,7 @@ mod service;
 mod shared;
 mod socket;
 mod source;
+mod span;
 mod transport;
 mod upgrade;
 mod waiters;

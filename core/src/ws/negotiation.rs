@@ -1,11 +1,15 @@
+use std::{fmt, net::SocketAddr};
+
 use bytes::Bytes;
 use http::request::Parts;
+use tracing::Span;
 
 use super::{
     Accepted, WsSettings,
     config::WsConfig,
     handshake::{self, Agreement, Answer, Handshake, HeaderLines, RequestHead, UpgradeRejection},
     protocol::{Role, Text},
+    span,
 };
 use crate::{DrainGuard, Expiry, backpressure::PermitSlots};
 
@@ -20,6 +24,7 @@ pub struct Negotiation {
     guard: Option<DrainGuard>,
     slots: PermitSlots,
     expiry: Option<Expiry>,
+    span: Span,
 }
 
 impl Negotiation {
@@ -50,10 +55,11 @@ impl Negotiation {
                 Some(drain) => Some(drain.guard()?),
                 None => None,
             };
-            Ok((handshake, guard))
+            let span = span::begin(handshake.is_extended_connect());
+            Ok((handshake, guard, span))
         });
         match admitted {
-            Ok((handshake, guard)) => Ok(Self {
+            Ok((handshake, guard, span)) => Ok(Self {
                 agreement: handshake.agree(&settings),
                 handshake,
                 settings,
@@ -61,6 +67,7 @@ impl Negotiation {
                 guard,
                 slots: PermitSlots::default(),
                 expiry: None,
+                span,
             }),
             Err(rejection) => {
                 if rejection.status() != 405 {
@@ -111,6 +118,33 @@ impl Negotiation {
         self
     }
 
+    /// Whether somebody listens to the connection's span.
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        !self.span.is_disabled()
+    }
+
+    /// Who the peer is, for the connection's span.
+    #[must_use]
+    pub fn peer(self, peer: SocketAddr) -> Self {
+        span::record_peer(&self.span, peer);
+        self
+    }
+
+    /// The pattern of the route, for the connection's span.
+    #[must_use]
+    pub fn route(self, route: &str) -> Self {
+        self.span.record("route", route);
+        self
+    }
+
+    /// Who the user is, for the connection's span.
+    #[must_use]
+    pub fn user(self, user: impl fmt::Display) -> Self {
+        self.span.record("user", tracing::field::display(user));
+        self
+    }
+
     /// When what the client was let in with expires.
     #[must_use]
     pub fn expires_at(mut self, expiry: impl Into<Option<Expiry>>) -> Self {
@@ -129,6 +163,12 @@ impl Negotiation {
     /// What the driver begins with, and the bytes that came behind the handshake.
     #[must_use]
     pub fn accept(self, read_ahead: Bytes) -> Accepted {
+        if let Some(protocol) = self.protocol() {
+            self.span.record("subprotocol", protocol);
+        }
+        if let Some(extensions) = self.agreement.header.as_deref() {
+            self.span.record("extensions", extensions);
+        }
         Accepted {
             settings: self.settings,
             protocol: self.protocol,
@@ -138,6 +178,7 @@ impl Negotiation {
             expiry: self.expiry,
             role: Role::Server,
             permits: self.slots.take(),
+            span: self.span,
         }
     }
 }

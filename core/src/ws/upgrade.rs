@@ -1,4 +1,4 @@
-use std::future::Future;
+use std::{fmt::Display, future::Future, net::SocketAddr};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::HeaderName, request::Parts};
@@ -12,6 +12,7 @@ use super::{
     handshake::{HttpVersion, UpgradeRejection},
     http2::{Http2Transport, StreamWriter},
     negotiation::Negotiation,
+    span,
 };
 use crate::{Expiry, backpressure::PermitSlots};
 
@@ -38,6 +39,7 @@ use crate::{Expiry, backpressure::PermitSlots};
 pub struct WsUpgrade {
     negotiation: Negotiation,
     on_upgrade: OnUpgrade,
+    peer_is_known: bool,
 }
 
 impl WsUpgrade {
@@ -61,6 +63,7 @@ impl WsUpgrade {
                 .permits(permits.unwrap_or_default())
                 .expires_at(parts.extensions.get::<Expiry>().cloned()),
             on_upgrade,
+            peer_is_known: false,
         })
     }
 
@@ -85,6 +88,27 @@ impl WsUpgrade {
     /// Changes the settings for this socket alone.
     pub fn configure(mut self, change: impl FnOnce(WsConfig) -> WsConfig) -> Self {
         self.negotiation = self.negotiation.configure(change);
+        self
+    }
+
+    /// Who the peer is, for the connection's span: over TCP it
+    /// is found by itself.
+    pub fn peer(mut self, peer: SocketAddr) -> Self {
+        self.peer_is_known = true;
+        self.negotiation = self.negotiation.peer(peer);
+        self
+    }
+
+    /// The pattern of the route, for the connection's span.
+    pub fn route(mut self, route: &str) -> Self {
+        self.negotiation = self.negotiation.route(route);
+        self
+    }
+
+    /// Who the user is, for the connection's span. A handler that learns it later records
+    /// it: `tracing::Span::current().record("user", …)`.
+    pub fn user(mut self, user: impl Display) -> Self {
+        self.negotiation = self.negotiation.user(user);
         self
     }
 
@@ -121,14 +145,14 @@ impl WsUpgrade {
             .negotiation
             .is_extended_connect()
             .then(StreamWriter::ask_for);
-        let on_upgrade = self.on_upgrade;
+        let (on_upgrade, finds_peer) = (self.on_upgrade, !self.peer_is_known);
         let accepted = self.negotiation.accept(Bytes::new());
         // A small task awaits the upgrade and ends; it keeps nothing of the
         // request, which would pin the connection's read buffer.
         tokio::spawn(async move {
             match on_upgrade.await {
                 Ok(upgraded) => match stream {
-                    None => start(upgraded, accepted, handler),
+                    None => start(upgraded, accepted, finds_peer, handler),
                     Some(writer) => {
                         let transport = Http2Transport::new(TokioIo::new(upgraded), writer);
                         tokio::spawn(drive(transport, accepted, handler));
@@ -156,7 +180,7 @@ impl WsUpgrade {
 
 /// Spawns the driver over the barest stream that can be had: below TCP there
 /// is no need for hyper's wrapper.
-fn start<H, F>(upgraded: Upgraded, mut accepted: Accepted, handler: H)
+fn start<H, F>(upgraded: Upgraded, mut accepted: Accepted, finds_peer: bool, handler: H)
 where
     H: FnOnce(WebSocket) -> F + Send + 'static,
     F: Future<Output = Result<(), HandlerError>> + Send + 'static,
@@ -172,7 +196,14 @@ where
         Ok((io, read_ahead)) => {
             // A copy of its own: the rest of hyper's buffer goes.
             accepted.read_ahead = Bytes::copy_from_slice(&read_ahead);
-            let transport = TcpTransport::new(io.into_inner());
+            let stream = io.into_inner();
+            if finds_peer
+                && !accepted.span.is_disabled()
+                && let Ok(peer) = stream.peer_addr()
+            {
+                span::record_peer(&accepted.span, peer);
+            }
+            let transport = TcpTransport::new(stream);
             tokio::spawn(drive(transport, accepted, handler));
         }
         Err(upgraded) => {

@@ -24,6 +24,7 @@ async fn a_stream_that_buffers_is_flushed() {
         role: Role::Server,
         expiry: None,
         permits: Default::default(),
+        span: tracing::Span::none(),
     };
     // As TLS does while its socket is full.
     let transport = IoTransport::new(BufStream::new(server));

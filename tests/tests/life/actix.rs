@@ -16,6 +16,8 @@ use actix_web::{
 use towpath_actix::{Expiry, Sse, WsLayer, WsUpgrade, on_connect, ws};
 use towpath_tests::routes;
 
+use tracing::Instrument;
+
 use super::House;
 
 #[derive(Clone)]
@@ -34,9 +36,19 @@ async fn authenticate(
     next.call(request).await
 }
 
+/// What `tracing-actix-web` does.
+async fn trace(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let span = tracing::info_span!("request");
+    next.call(request).instrument(span).await
+}
+
 async fn echo(upgrade: WsUpgrade, house: Data<House>, user: ReqData<User>) -> impl Responder {
     let house = House::clone(&house);
     let User(user) = user.into_inner();
+    let upgrade = upgrade.user(&user);
     upgrade.on_upgrade(move |socket| house.echo(user, socket))
 }
 
@@ -47,14 +59,17 @@ async fn stuck(upgrade: WsUpgrade, house: Data<House>, user: ReqData<User>) -> i
     upgrade.on_upgrade(move |socket| house.stuck(user, socket))
 }
 
-async fn feed(house: Data<House>, expiry: ReqData<Expiry>) -> impl Responder {
+async fn feed(house: Data<House>, user: ReqData<User>, expiry: ReqData<Expiry>) -> impl Responder {
     Sse::new(super::feed())
+        .user(user.into_inner().0)
         .expires_at(expiry.into_inner())
         .stats(&house.stats)
 }
 
-async fn trap(house: Data<House>) -> impl Responder {
-    Sse::new(super::trap()).stats(&house.stats)
+async fn trap(house: Data<House>, user: ReqData<User>) -> impl Responder {
+    Sse::new(super::trap())
+        .user(user.into_inner().0)
+        .stats(&house.stats)
 }
 
 async fn refresh(house: Data<House>, user: ReqData<User>) -> HttpResponse {
@@ -77,6 +92,7 @@ pub(crate) fn serve(house: House) -> SocketAddr {
             .route("/refresh", web::post().to(refresh))
             .wrap(WsLayer.stats(house.stats.clone()))
             .wrap(from_fn(authenticate))
+            .wrap(from_fn(trace))
     };
     let server = HttpServer::new(app)
         .workers(1)

@@ -13,6 +13,7 @@ use ::axum::{
 };
 use futures_util::Stream;
 use tokio::net::TcpListener;
+use tower_http::trace::TraceLayer;
 use towpath_axum::{Event, Expiry, Sse, WsLayer, WsUpgrade, on_connect, ws};
 use towpath_tests::routes;
 
@@ -38,6 +39,7 @@ async fn echo(
     State(house): State<House>,
     Extension(User(user)): Extension<User>,
 ) -> Response {
+    let upgrade = upgrade.user(&user);
     upgrade.on_upgrade(move |socket| house.echo(user, socket))
 }
 
@@ -52,15 +54,20 @@ async fn stuck(
 
 async fn feed(
     State(house): State<House>,
+    Extension(User(user)): Extension<User>,
     Extension(expiry): Extension<Expiry>,
 ) -> Sse<impl Stream<Item = Event>> {
     Sse::new(super::feed())
+        .user(user)
         .expires_at(expiry)
         .stats(&house.stats)
 }
 
-async fn trap(State(house): State<House>) -> Sse<impl Stream<Item = Event>> {
-    Sse::new(super::trap()).stats(&house.stats)
+async fn trap(
+    State(house): State<House>,
+    Extension(User(user)): Extension<User>,
+) -> Sse<impl Stream<Item = Event>> {
+    Sse::new(super::trap()).user(user).stats(&house.stats)
 }
 
 async fn refresh(State(house): State<House>, Extension(User(user)): Extension<User>) -> StatusCode {
@@ -79,6 +86,9 @@ pub(crate) async fn serve(house: House) -> SocketAddr {
         .route("/refresh", post(refresh))
         .layer(WsLayer.stats(house.stats.clone()))
         .layer(from_fn_with_state(house.clone(), authenticate))
+        .layer(
+            TraceLayer::new_for_http().make_span_with(|_: &Request| tracing::info_span!("request")),
+        )
         .with_state(house);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");

@@ -4,6 +4,7 @@
 mod actix;
 mod axum;
 mod expiry;
+mod spans;
 
 use std::{
     collections::HashMap,

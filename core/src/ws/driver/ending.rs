@@ -201,6 +201,9 @@ impl<T: Transport> Engine<T> {
     pub(super) fn close_drained(&mut self) {
         let Some(guard) = &self.guard else { return };
         let frame = CloseFrame::new(guard.close_code(), "draining");
+        if self.phase.is_live() {
+            self.ends("drain", Some(frame.code));
+        }
         if let Some(message) = self.shared.take_last_message() {
             self.queue_weight += weight_out(&message);
             self.queue.push_back(*message);
@@ -211,15 +214,17 @@ impl<T: Transport> Engine<T> {
     /// The last handle was dropped: 1000, except in a drain, whose code wins.
     pub(super) fn orphaned(&mut self) {
         if matches!(self.phase, Phase::Open) {
+            self.ends("handler returned", Some(CloseCode::NORMAL));
             self.close(CloseFrame::new(CloseCode::NORMAL, Text::default()));
         }
     }
 
     /// The handler failed: nothing it has not received reaches it any more.
-    pub(super) fn fail(&mut self, code: CloseCode) {
+    pub(super) fn fail(&mut self, code: CloseCode, cause: &'static str) {
         if !self.phase.is_live() {
             return;
         }
+        self.ends(cause, Some(code));
         let frame = CloseFrame::new(code, Text::default());
         self.end_handles(&Error::closed(Some(&frame)));
         let mut state = self.shared.lock();
@@ -230,10 +235,11 @@ impl<T: Transport> Engine<T> {
     }
 
     /// Closed for overload or idleness: what is queued and not begun is discarded.
-    pub(super) fn cut(&mut self, frame: CloseFrame) {
+    pub(super) fn cut(&mut self, frame: CloseFrame, cause: &'static str) {
         if !self.phase.is_live() {
             return;
         }
+        self.ends(cause, Some(frame.code));
         self.end_handles(&Error::closed(Some(&frame)));
         // Also what a half in another task has said since.
         let mut state = self.shared.lock();
@@ -250,6 +256,7 @@ impl<T: Transport> Engine<T> {
     /// what comes from now on is not given.
     pub(super) fn expire(&mut self) {
         let frame = CloseFrame::new(CloseCode::UNAUTHORIZED, "credential expired");
+        self.ends("credential expired", Some(frame.code));
         self.end_handles(&Error::closed(Some(&frame)));
         self.begin_closing(Wire::Close(frame));
     }
@@ -271,13 +278,16 @@ impl<T: Transport> Engine<T> {
 
     pub(super) fn peer_closed(&mut self, frame: Option<CloseFrame>) {
         if self.phase.is_live() {
-            self.begin_closing(Wire::Answer(frame.map(|frame| frame.code)));
+            let code = frame.map(|frame| frame.code);
+            self.ends("peer closed", code);
+            self.begin_closing(Wire::Answer(code));
         }
     }
 
     pub(super) fn breached(&mut self, breach: ProtocolError) {
         if self.phase.is_live() {
             let reason = breach.to_string();
+            self.ends("protocol error", Some(breach.close_code()));
             self.begin_closing(Wire::Breach(CloseFrame::new(breach.close_code(), reason)));
         }
         if let Phase::Closing(closing) = &mut self.phase {
@@ -427,8 +437,24 @@ impl<T: Transport> Engine<T> {
 
     /// The transport is gone: the handles learn it, the handler runs on.
     pub(super) fn die(&mut self, error: &Error) {
+        let cause = match error {
+            Error::WriteTimeout => "write time-out",
+            _ => "peer gone",
+        };
+        self.die_of(error, cause);
+    }
+
+    /// As [`Self::die`]; `cause` is for the span of one that had no reason yet.
+    pub(super) fn die_of(&mut self, error: &Error, cause: &'static str) {
         if self.transport.is_none() {
             return;
+        }
+        if !self.connection.close_sent() && !self.connection.close_received() {
+            // RFC 6455 §7.4.1: 1006, which is never sent.
+            self.stats.counters().gone.fetch_add(1, Relaxed);
+        }
+        if let Some(trace) = &self.trace {
+            trace.closed(cause);
         }
         self.finish(error);
         self.out = None;
@@ -445,7 +471,6 @@ impl<T: Transport> Engine<T> {
             until: self.now + GRACE,
         };
         let counters = self.stats.counters();
-        counters.websockets.fetch_sub(1, Relaxed);
         counters
             .buffered_bytes
             .fetch_sub(mem::take(&mut self.buffered) as u64, Relaxed);

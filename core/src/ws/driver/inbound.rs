@@ -82,19 +82,19 @@ impl<T: Transport> Engine<T> {
                 1
             }
             (Poll::Ready(Ok(Received::Filled(count))), true) => {
-                self.heard();
+                self.heard(count);
                 self.parse_direct(count, scratch);
                 count
             }
             (Poll::Ready(Ok(Received::Filled(count))), false) => {
-                self.heard();
+                self.heard(count);
                 let bytes = mem::take(&mut scratch.read);
                 self.parse(&bytes, scratch);
                 scratch.read = bytes;
                 count
             }
             (Poll::Ready(Ok(Received::Chunk(chunk))), _) => {
-                self.heard();
+                self.heard(chunk.len());
                 self.parse(&chunk, scratch);
                 chunk.len().max(1)
             }
@@ -131,7 +131,10 @@ impl<T: Transport> Engine<T> {
         self.inbox_full && reads && !self.phase.discards()
     }
 
-    fn heard(&mut self) {
+    fn heard(&mut self, bytes: usize) {
+        if let Some(trace) = &mut self.trace {
+            trace.bytes_in += bytes as u64;
+        }
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.received(self.now);
         }
@@ -214,6 +217,9 @@ impl<T: Transport> Engine<T> {
         if count > 0 {
             self.data_moved = true;
             self.stats.counters().messages_in.fetch_add(count, Relaxed);
+            if let Some(trace) = &mut self.trace {
+                trace.messages_in += count;
+            }
         }
         let mut state = self.shared.lock();
         // While closing, what a full inbox has no room for is thrown away, whole.

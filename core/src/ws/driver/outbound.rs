@@ -66,7 +66,12 @@ impl<T: Transport> Engine<T> {
             }
         }
         match close {
-            Some(frame) => self.close(*frame),
+            Some(frame) => {
+                if self.phase.is_live() {
+                    self.ends("handler closed", Some(frame.code));
+                }
+                self.close(*frame);
+            }
             None if orphaned => self.orphaned(),
             None => {}
         }
@@ -105,6 +110,9 @@ impl<T: Transport> Engine<T> {
             self.data_waits = true;
             let counters = self.stats.counters();
             counters.messages_out.fetch_add(lent.sent, Relaxed);
+            if let Some(trace) = &mut self.trace {
+                trace.messages_out += lent.sent;
+            }
         }
     }
 
@@ -157,6 +165,9 @@ impl<T: Transport> Engine<T> {
             Poll::Ready(Ok(count)) => {
                 self.blocked = None;
                 self.unflushed = true;
+                if let Some(trace) = &mut self.trace {
+                    trace.bytes_out += count as u64;
+                }
                 self.data_moved |= self.data_waits;
                 if let Some(heartbeat) = &mut self.heartbeat {
                     heartbeat.sent(self.now);
@@ -233,6 +244,9 @@ impl<T: Transport> Engine<T> {
                 **self.rest_at.get_or_insert_with(|| Box::new(self.now)) = self.now + CONTEXT_KEPT;
             }
             self.stats.counters().messages_out.fetch_add(sent, Relaxed);
+            if let Some(trace) = &mut self.trace {
+                trace.messages_out += sent;
+            }
         }
         more
     }
@@ -252,7 +266,7 @@ impl<T: Transport> Engine<T> {
             sent += sink.sent();
             match polled {
                 Poll::Ready(Some(frame)) => {
-                    self.cut(frame);
+                    self.cut(frame, "too slow");
                     // The close frame goes out in the next round.
                     self.shared.lock().changed = true;
                 }

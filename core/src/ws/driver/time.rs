@@ -119,7 +119,7 @@ impl<T: Transport> Engine<T> {
         idle.look(moved, self.connection.assembled(), self.data_waits);
         // In a drain the drain's code is what the peer is told.
         if matches!(self.phase, Phase::Open) && idle.is_over(self.now) {
-            self.cut(CloseFrame::new(CloseCode::GOING_AWAY, "idle"));
+            self.cut(CloseFrame::new(CloseCode::GOING_AWAY, "idle"), "idle");
             self.shared.lock().changed = true;
         }
     }

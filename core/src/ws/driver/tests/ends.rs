@@ -15,9 +15,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::peer::{Peer, config, serve, serve_with};
+use super::peer::{Peer, accepted, config, serve, serve_accepted, serve_with};
 use crate::{
     Stats,
+    backpressure::{Admission, Limits, PermitSlot, PermitSlots},
     drain::Drain,
     hub::Hub,
     ws::{
@@ -269,22 +270,33 @@ async fn the_peer_never_cancels_a_handler_and_grace_ends() {
     let told = Arc::new(Notify::new());
     let (sender, dropped) = oneshot::channel::<()>();
     let notify = Arc::clone(&told);
-    let peer = serve(config(), async move |mut socket: WebSocket| {
-        let _until_dropped = sender;
-        assert_eq!(socket.recv().await, Err(Error::PeerGone));
-        notify.notify_one();
-        std::future::pending().await
-    });
+    let admission = Admission::new(Limits::new().max_connections(1));
+    let mut slots = PermitSlots::default();
+    slots.push(PermitSlot::new(admission.try_admit(None).unwrap()));
+    let peer = serve_accepted(
+        accepted(config(), None, Bytes::new()),
+        64 * 1024,
+        |accepted| accepted.permits = slots.take(),
+        async move |mut socket: WebSocket| {
+            let _until_dropped = sender;
+            assert_eq!(socket.recv().await, Err(Error::PeerGone));
+            notify.notify_one();
+            std::future::pending().await
+        },
+    );
     let start = Instant::now();
     let Peer {
         io, driver, stats, ..
     } = peer;
     drop(io);
     told.notified().await;
-    assert_eq!(stats.snapshot().websockets, 0);
+    // What counts as live has its place, and the other way round.
+    assert_eq!((stats.snapshot().websockets, admission.live()), (1, 1));
+    assert_eq!(stats.snapshot().gone_total, 1);
     assert!(dropped.await.is_err(), "the handler was dropped");
     assert_eq!(start.elapsed().as_secs(), 30, "but not before its grace");
     driver.await.unwrap();
+    assert_eq!((stats.snapshot().websockets, admission.live()), (0, 0));
     assert_eq!(stats.snapshot().handlers_dropped_total, 1);
 }
 
@@ -649,6 +661,7 @@ where
         role: Role::Server,
         expiry: None,
         permits: Default::default(),
+        span: tracing::Span::none(),
     };
     tokio::spawn(drive(flood, accepted, handler))
 }

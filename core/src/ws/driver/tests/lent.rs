@@ -92,6 +92,7 @@ async fn a_driver_inside_a_handler_says_nothing_to_the_wrong_peer() {
             guard: None,
             expiry: None,
             permits: Default::default(),
+            span: tracing::Span::none(),
             role: Role::Server,
         };
         let inner = drive(IoTransport::new(inner_io), accepted, async |mut socket| {

@@ -128,7 +128,7 @@ where
     serve_accepted(accepted(config, drain, read_ahead), pipe, change, handler)
 }
 
-fn accepted(config: WsConfig, drain: Option<&Drain>, read_ahead: Bytes) -> Accepted {
+pub(super) fn accepted(config: WsConfig, drain: Option<&Drain>, read_ahead: Bytes) -> Accepted {
     Accepted {
         settings: config.stats(Stats::new()).into(),
         protocol: None,
@@ -138,10 +138,11 @@ fn accepted(config: WsConfig, drain: Option<&Drain>, read_ahead: Bytes) -> Accep
         role: Role::Server,
         expiry: None,
         permits: Default::default(),
+        span: tracing::Span::none(),
     }
 }
 
-fn serve_accepted<F>(
+pub(super) fn serve_accepted<F>(
     mut accepted: Accepted,
     pipe: usize,
     change: impl FnOnce(&mut Accepted),
