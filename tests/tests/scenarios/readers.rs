@@ -26,8 +26,9 @@ const FLOOD: &str = "/flood?n=1000000000&size=16384";
 const COUNT: &str = "/count?n=1000000000&interval_ms=0";
 
 async fn start(framework: Framework) -> Testbed {
+    // Else a socket that answers no ping would end without it, later.
     framework
-        .start(&["--write-timeout-ms", "3000", "--max-message-size", "64MiB"])
+        .start(&["--write-timeout-ms", "3000", "--heartbeat-ms", "0"])
         .await
 }
 
