@@ -6,10 +6,14 @@
 //! feeds whether the body is blocked or not. So only what goes out is handed over here,
 //! within one thread.
 //!
-//! But for one moment: with `h1_allow_half_closed(false)` actix closes a connection in
-//! the very pass in which it reads the peer's FIN, and sends what is in its write buffer
-//! by then. In that pass the body polls the driver itself, so that what the handler
-//! answers to the last messages gets into that buffer.
+//! Where the body is polled it polls the driver itself, once that was woken, and the
+//! driver's task finds nothing left to do: actix polls the body right after it has read,
+//! so that a batch goes the whole way while it is in the cache, and nobody is woken.
+//!
+//! With `h1_allow_half_closed(false)` actix closes a connection in the very pass in which
+//! it reads the peer's FIN, and sends what is in its write buffer by then. In that pass
+//! the body gives the driver as many turns as it needs, so that what the handler answers
+//! to the last messages gets into that buffer.
 
 mod inbound;
 mod turns;
@@ -166,16 +170,21 @@ impl Pump {
         self.turns = Some(Turns::spawn(driver));
     }
 
-    /// What the driver still has to say when the peer has said all.
-    fn hear_last_words(&self) {
-        let mut pipe = self.pipe.borrow_mut();
-        if pipe.has_news() || !pipe.inbound.look_ahead() {
+    /// Lets the driver say what it has to say to what has just come; where the peer has
+    /// said all, to the last of it.
+    fn hear(&self) {
+        let Some(turns) = &self.turns else { return };
+        if self.pipe.borrow().has_news() {
             return;
         }
-        drop(pipe);
-        if let Some(turns) = &self.turns {
-            turns.give(|| self.pipe.borrow().has_news());
+        // Whoever polls the body need not be woken by what is said now.
+        let body = self.pipe.borrow_mut().body.take();
+        turns.give_one();
+        let has_news = || self.pipe.borrow().has_news();
+        if !has_news() && self.pipe.borrow_mut().inbound.look_ahead() {
+            turns.give_all(has_news);
         }
+        self.pipe.borrow_mut().body = body;
     }
 }
 
@@ -191,7 +200,7 @@ impl MessageBody for Pump {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        self.hear_last_words();
+        self.hear();
         let mut pipe = self.pipe.borrow_mut();
         let chunk = pipe.pop();
         if chunk.is_none() && !pipe.finished {
