@@ -373,9 +373,15 @@ impl Shared {
         Poll::Pending
     }
 
+    /// Sends what `message` holds, straight into the outbox that this thread has lent;
+    /// false where that is not so, or full, and it is for [`poll_send`](Self::poll_send).
+    #[inline]
+    pub(crate) fn send_directly(&self, message: &mut Option<Outgoing>) -> bool {
+        message.is_some() && lent::send(self, message)
+    }
+
     /// Sends what `message` holds, once there is room: below the bound a
     /// message is taken however large it is. With `None` it only waits for room.
-    #[inline]
     pub(crate) fn poll_send(
         &self,
         id: &mut u32,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -205,8 +205,19 @@ fn poll_write<I: AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
     out: &mut Outbox,
 ) -> Poll<io::Result<usize>> {
-    let write = tokio::task::coop::unconstrained(io.write_buf(out));
-    match pin!(write).poll(cx) {
+    let written = if let Some(bytes) = out.single() {
+        // A vectored write costs more, here and in the kernel.
+        let write = tokio::task::coop::unconstrained(io.write(bytes));
+        let written = pin!(write).poll(cx);
+        if let Poll::Ready(Ok(count)) = written {
+            out.advance(count);
+        }
+        written
+    } else {
+        let write = tokio::task::coop::unconstrained(io.write_buf(out));
+        pin!(write).poll(cx)
+    };
+    match written {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         other => other,
     }

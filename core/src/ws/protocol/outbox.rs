@@ -15,6 +15,9 @@ use super::{
 /// much as copying this many bytes.
 const COPY_LIMIT: usize = 4096;
 
+/// The longest header of a bare frame whose payload is copied.
+const MAX_COPIED_HEADER: usize = 4;
+
 /// As much of what was written is left in front of what was not, at least: moving
 /// the rest to the front costs no more than writing it did.
 const COMPACT: usize = 64 * 1024;
@@ -78,14 +81,21 @@ impl Outbox {
     #[inline]
     fn push_bare(&mut self, message: Message) {
         let payload = message.as_bytes();
-        let Ok(len @ 0..=125) = u8::try_from(payload.len()) else {
+        if payload.len() > COPY_LIMIT {
             return self.push_message(message, None);
-        };
+        }
         let first = Header::first_byte(Opcode::of(&message));
-        self.small.reserve(2 + payload.len());
-        self.small.extend_from_slice(&[first, len]);
+        self.small.reserve(MAX_COPIED_HEADER + payload.len());
+        let start = self.small.len();
+        // RFC 6455 §5.2: one byte of length, or two more.
+        let [high, low] = u16::try_from(payload.len()).unwrap_or_default().to_be_bytes();
+        if payload.len() <= 125 {
+            self.small.extend_from_slice(&[first, low]);
+        } else {
+            self.small.extend_from_slice(&[first, 126, high, low]);
+        }
         self.small.extend_from_slice(payload);
-        self.behind += 2 + payload.len();
+        self.behind += self.small.len() - start;
     }
 
     /// Appends a message whose `payload` is compressed, in one frame.
@@ -148,6 +158,11 @@ impl Outbox {
         self.large_len += bytes.len();
         let before = std::mem::take(&mut self.behind);
         self.large.push_back(Large { before, bytes });
+    }
+
+    /// All that waits, where it is one slice.
+    pub(crate) fn single(&self) -> Option<&[u8]> {
+        self.large.is_empty().then(|| &self.small[self.taken..])
     }
 
     /// Bytes of memory that an empty outbox holds on to.
@@ -265,24 +280,32 @@ mod tests {
 
     use super::*;
 
+    /// Around the lengths at which the way or the header changes, and others.
+    fn length() -> impl Strategy<Value = usize> {
+        let copied = COPY_LIMIT - 2..COPY_LIMIT + 3;
+        prop_oneof![0usize..9000, 124usize..128, copied, 65_534usize..65_538]
+    }
+
     proptest! {
         #[test]
         fn gives_back_what_went_in_however_it_is_taken(
-            frames in proptest::collection::vec((0usize..9000, any::<bool>()), 0..8),
+            frames in proptest::collection::vec((length(), 0..3), 0..8),
             takes in proptest::collection::vec((1usize..6000, any::<bool>()), 1..6),
         ) {
             let mut outbox = Outbox::default();
             let mut expected = Vec::new();
-            for (index, (len, encoded)) in frames.into_iter().enumerate() {
+            for (index, (len, way)) in frames.into_iter().enumerate() {
                 let payload = Bytes::from(vec![u8::try_from(index).unwrap(); len]);
                 let message = Message::Binary(payload.clone());
                 let frame = super::super::frame::server_frame(&message);
                 expected.extend_from_slice(&frame);
-                if encoded {
-                    outbox.push_encoded(frame);
-                } else {
-                    outbox.push_message(message, None);
+                match way {
+                    0 => outbox.push_encoded(frame),
+                    1 => outbox.push_message(message, None),
+                    _ => outbox.push_plain(message.into()),
                 }
+                let whole = outbox.large.is_empty();
+                prop_assert_eq!(outbox.single(), whole.then_some(&expected[..]));
             }
             let mut taken = Vec::new();
             for (take, as_bytes) in takes.into_iter().cycle() {

@@ -251,3 +251,35 @@ async fn room_is_told_with_the_message_that_makes_it() {
         "{taken} read, {expected} taken: reading lags"
     );
 }
+
+/// A message that goes straight out takes none of tokio's budget; yet the outbox is
+/// full soon, and what only asks for room takes some.
+#[tokio::test]
+async fn a_handler_that_is_never_kept_waiting_lets_others_run() {
+    for sends in [true, false] {
+        let mut peer = serve(config(), async move |mut socket: WebSocket| {
+            socket.recv().await?;
+            let other = tokio::spawn(async {});
+            for _ in 0..100_000 {
+                if other.is_finished() {
+                    return Ok(());
+                }
+                if sends {
+                    socket.send("").await?;
+                } else {
+                    drop(socket.reserve().await?);
+                }
+            }
+            Err(std::io::Error::other("nobody else has run").into())
+        });
+        peer.send("go").await;
+        let code = loop {
+            match timeout(SOON, peer.event()).await.unwrap() {
+                Some(Event::Message(_)) => {}
+                Some(Event::Close(frame)) => break frame.map(|frame| frame.code.get()),
+                None => panic!("a close was expected"),
+            }
+        };
+        assert_eq!(code, Some(1000), "sends: {sends}");
+    }
+}
