@@ -17,13 +17,17 @@ use super::{
 };
 use crate::ws::{
     error::Error,
-    protocol::{CloseFrame, Event, Outbox, ProtocolError},
+    protocol::{CloseFrame, Event, Input, Outbox, ProtocolError},
     shared::weight,
     transport::{Received, Transport},
 };
 
 /// A payload that still lacks so much is read straight into its own buffer.
 const DIRECT: usize = 16 * 1024;
+
+/// A read of so many bytes may be shared by the large messages in it: nearly all of the
+/// memory is what the peer has sent.
+const SHARED_READ: usize = 48 * 1024;
 
 /// How parsing ended, besides running out of bytes.
 enum End {
@@ -40,7 +44,7 @@ impl<T: Transport> Engine<T> {
         }
         if let Some(bytes) = self.read_ahead.take() {
             let len = bytes.len();
-            self.parse(&bytes, scratch);
+            self.parse(&mut &bytes[..], scratch);
             return len;
         }
         let Some(transport) = &mut self.transport else {
@@ -88,14 +92,18 @@ impl<T: Transport> Engine<T> {
             }
             (Poll::Ready(Ok(Received::Filled(count))), false) => {
                 self.heard(count);
-                let bytes = mem::take(&mut scratch.read);
-                self.parse(&bytes, scratch);
+                let mut bytes = mem::take(&mut scratch.read);
+                if count < SHARED_READ {
+                    self.parse(&mut &bytes[..], scratch);
+                } else {
+                    self.parse(&mut bytes, scratch);
+                }
                 scratch.read = bytes;
                 count
             }
             (Poll::Ready(Ok(Received::Chunk(chunk))), _) => {
                 self.heard(chunk.len());
-                self.parse(&chunk, scratch);
+                self.parse(&mut &chunk[..], scratch);
                 chunk.len().max(1)
             }
         }
@@ -149,12 +157,11 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    fn parse(&mut self, bytes: &[u8], scratch: &mut Scratch) {
+    fn parse(&mut self, input: &mut impl Input, scratch: &mut Scratch) {
         if self.phase.discards() {
             return;
         }
         let mut out = Self::take_out(&mut self.out, scratch);
-        let mut input = bytes;
         let room = match self.shared.inbox_room() {
             // Read all the same: it is to be thrown away.
             0 => usize::MAX,
@@ -162,23 +169,21 @@ impl<T: Transport> Engine<T> {
         };
         let mut taken = 0;
         let batch = scratch.batch.queue();
-        let end = self
-            .connection
-            .receive_each(&mut input, &mut out, |message| {
-                taken += weight(&message);
-                batch.push_back(message);
-                if taken < room {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            });
+        let end = self.connection.receive_each(input, &mut out, |message| {
+            taken += weight(&message);
+            batch.push_back(message);
+            if taken < room {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
         if self.connection.take_pong() {
             self.ponged();
         }
         let end = match end {
             Ok(Some(Event::Close(frame))) => {
-                if !input.is_empty() {
+                if input.has_remaining() {
                     self.behind_close = Behind::More;
                 }
                 Some(End::Close(frame))
@@ -186,9 +191,9 @@ impl<T: Transport> Engine<T> {
             Ok(None | Some(Event::Message(_))) => None,
             Err(breach) => Some(End::Breach(breach)),
         };
-        if !input.is_empty() && end.is_none() {
+        if input.has_remaining() && end.is_none() {
             // No more than one read: the rest waits for the handler.
-            self.read_ahead = Some(Box::new(Bytes::copy_from_slice(input)));
+            self.read_ahead = Some(Box::new(Bytes::copy_from_slice(input.chunk())));
         }
         Self::keep_out(&mut self.out, out, scratch);
         self.deliver(taken, end, scratch);

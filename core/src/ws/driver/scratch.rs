@@ -59,7 +59,8 @@ impl Scratch {
         let _ = SCRATCH.try_with(|scratch| scratch.set(Some(self)));
     }
 
-    /// The read buffer, empty and with room.
+    /// The read buffer, empty and with room: the last one again, where no message has
+    /// a share in it any more.
     pub(crate) fn read_buffer(&mut self) -> &mut BytesMut {
         self.read.clear();
         self.read.reserve(READ_SIZE);

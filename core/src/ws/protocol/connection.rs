@@ -14,6 +14,7 @@ use super::{
     error::ProtocolError,
     extensions::Extensions,
     frame::Opcode,
+    input::Input,
     message::Message,
     outbox::Outbox,
     outgoing::{Form, Outgoing},
@@ -109,19 +110,23 @@ impl Connection {
     /// has enough, or there is something else.
     pub(crate) fn receive_each(
         &mut self,
-        input: &mut &[u8],
+        input: &mut impl Input,
         out: &mut Outbox,
         mut take: impl FnMut(Message) -> ControlFlow<()>,
     ) -> Result<Option<Event>, ProtocolError> {
         loop {
             while !self.close_received
-                && let Some(message) = self.receiver.whole(input)?
+                && let Some(message) = input.whole(&self.receiver)?
             {
                 if take(message).is_break() {
                     return Ok(None);
                 }
             }
-            match self.receive_any(input, out)? {
+            let mut rest = input.chunk();
+            let event = self.receive_any(&mut rest, out)?;
+            let used = input.remaining() - rest.len();
+            input.advance(used);
+            match event {
                 Some(Event::Message(message)) => {
                     if take(message).is_break() {
                         return Ok(None);

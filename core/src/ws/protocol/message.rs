@@ -6,6 +6,11 @@ use bytes::Bytes;
 ///
 /// Control frames are the driver's business: a ping is answered and a close is
 /// shaken hands on without the handler, so an echo is `send(recv())` and no more.
+///
+/// A received message of 16 KiB and more may be a part of the read that brought it,
+/// which is not copied: kept, it keeps all of that read, 64 KiB, of which each other
+/// large message has its share. To keep such messages for long, copy them
+/// ([`Bytes::copy_from_slice`]). A smaller one has memory of its own.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Message {
     /// UTF-8 text.

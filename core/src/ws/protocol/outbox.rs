@@ -88,7 +88,9 @@ impl Outbox {
         self.small.reserve(MAX_COPIED_HEADER + payload.len());
         let start = self.small.len();
         // RFC 6455 §5.2: one byte of length, or two more.
-        let [high, low] = u16::try_from(payload.len()).unwrap_or_default().to_be_bytes();
+        let [high, low] = u16::try_from(payload.len())
+            .unwrap_or_default()
+            .to_be_bytes();
         if payload.len() <= 125 {
             self.small.extend_from_slice(&[first, low]);
         } else {

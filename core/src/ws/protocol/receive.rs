@@ -1,8 +1,8 @@
 //! Frames become messages.
 
-use std::mem;
+use std::{mem, ops::Range};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     close::CloseFrame,
@@ -38,6 +38,10 @@ pub struct Limits {
 /// A large payload's buffer grows by so much at a time, so that a header's
 /// promise costs nothing: memory follows what has arrived.
 const GROWTH: usize = 64 * 1024;
+
+/// A message of so many bytes, and no smaller one, may share the memory of the read that
+/// brought it: who keeps it keeps the rest of that read too.
+const SHARED: usize = 16 * 1024;
 
 /// Compressed bytes are unmasked and inflated so many at a time.
 const PIECE: usize = 4096;
@@ -102,6 +106,14 @@ struct Control {
     len: u8,
 }
 
+/// A message that is there, in one frame.
+struct Whole {
+    text: bool,
+    key: Option<[u8; 4]>,
+    /// Where it is.
+    payload: Range<usize>,
+}
+
 /// A message in the making.
 #[derive(Debug, Default)]
 struct Assembly {
@@ -155,54 +167,90 @@ impl Receiver {
     /// anything else, a fault among it, for [`next`](Self::next) to look at.
     #[inline]
     pub(crate) fn whole(&self, input: &mut &[u8]) -> Result<Option<Message>, ProtocolError> {
-        let (Cut::BetweenFrames, None) = (&self.cut, &self.assembly) else {
+        let Some(Whole { text, key, payload }) = self.whole_frame(input) else {
             return Ok(None);
         };
-        let &[first, second, ..] = *input else {
-            return Ok(None);
-        };
-        // The last frame and the first, without a reserved bit.
-        let text = match first {
-            0x81 => true,
-            0x82 => false,
-            _ => return Ok(None),
-        };
-        let masked = matches!(self.role, Role::Server);
-        // Masked as it has to be; what is wrong is no length, and so not short.
-        let short = if masked { second ^ 0x80 } else { second };
-        let (len, after_len) = match (short, *input) {
-            (0..=125, [_, _, rest @ ..]) => (usize::from(short), rest),
-            (126, &[_, _, a, b, ref rest @ ..]) => {
-                let len = u16::from_be_bytes([a, b]);
-                // Not in the shortest form.
-                if len < 126 {
-                    return Ok(None);
-                }
-                (usize::from(len), rest)
-            }
-            _ => return Ok(None),
-        };
-        if !self.allows_whole(len) {
-            return Ok(None);
-        }
-        let (key, after_key) = match after_len {
-            _ if !masked => (None, after_len),
-            &[a, b, c, d, ref rest @ ..] => (Some([a, b, c, d]), rest),
-            _ => return Ok(None),
-        };
-        let Some((payload, rest)) = after_key.split_at_checked(len) else {
-            return Ok(None);
-        };
-        let mut payload: Box<[u8]> = payload.into();
+        let (frame, rest) = input.split_at(payload.end);
+        *input = rest;
+        let mut payload: Box<[u8]> = frame[payload.start..].into();
         if let Some(key) = key {
             mask::apply(&mut payload, key, 0);
         }
-        *input = rest;
         if text {
             utf8::check_whole(&payload)?;
             return Ok(Some(Message::Text(Text::from_checked(payload.into()))));
         }
         Ok(Some(Message::Binary(payload.into())))
+    }
+
+    /// As [`whole`](Self::whole), for a message of at least [`SHARED`] bytes, which is
+    /// not copied: it has its share of the buffer's memory.
+    pub(crate) fn whole_in_place(
+        &self,
+        input: &mut BytesMut,
+    ) -> Result<Option<Message>, ProtocolError> {
+        let Some(Whole { text, key, payload }) = self.whole_frame(input) else {
+            return Ok(None);
+        };
+        if payload.len() < SHARED {
+            return Ok(None);
+        }
+        let mut frame = input.split_to(payload.end);
+        frame.advance(payload.start);
+        if let Some(key) = key {
+            mask::apply(&mut frame, key, 0);
+        }
+        if text {
+            utf8::check_whole(&frame)?;
+            return Ok(Some(Message::Text(Text::from_checked(frame.freeze()))));
+        }
+        Ok(Some(Message::Binary(frame.freeze())))
+    }
+
+    /// The frame at the front of `input`, where it is a message and is there whole.
+    #[inline]
+    fn whole_frame(&self, input: &[u8]) -> Option<Whole> {
+        let (Cut::BetweenFrames, None) = (&self.cut, &self.assembly) else {
+            return None;
+        };
+        let &[first, second, ..] = input else {
+            return None;
+        };
+        // The last frame and the first, without a reserved bit.
+        let text = match first {
+            0x81 => true,
+            0x82 => false,
+            _ => return None,
+        };
+        let masked = matches!(self.role, Role::Server);
+        // Masked as it has to be; what is wrong is no length, and so not short.
+        let short = if masked { second ^ 0x80 } else { second };
+        let (len, after_len) = match (short, input) {
+            (0..=125, _) => (usize::from(short), 2),
+            (126, &[_, _, a, b, ..]) => {
+                let len = u16::from_be_bytes([a, b]);
+                // Not in the shortest form.
+                if len < 126 {
+                    return None;
+                }
+                (usize::from(len), 4)
+            }
+            _ => return None,
+        };
+        if !self.allows_whole(len) {
+            return None;
+        }
+        let (key, start) = match &input[after_len..] {
+            _ if !masked => (None, after_len),
+            &[a, b, c, d, ..] => (Some([a, b, c, d]), after_len + 4),
+            _ => return None,
+        };
+        let end = start + len;
+        (end <= input.len()).then_some(Whole {
+            text,
+            key,
+            payload: start..end,
+        })
     }
 
     /// Whether the limits allow a message of `len` bytes in one frame.

@@ -3,10 +3,10 @@
 
 use std::ops::ControlFlow;
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 
 use super::{
-    CloseFrame, Connection, Event, Extensions, Limits, Message, Outbox, ProtocolError, Role,
+    CloseFrame, Connection, Event, Extensions, Input, Limits, Message, Outbox, ProtocolError, Role,
 };
 
 #[path = "../../../tests/cases/violations.rs"]
@@ -129,7 +129,7 @@ impl Reader {
 
     /// Reads a piece as the driver does, to which a message that is there whole is given
     /// on a shorter way.
-    fn read_each(&mut self, mut piece: &[u8]) {
+    fn read_each(&mut self, mut piece: impl Input) {
         let messages = &mut self.outcome.messages;
         let read = self
             .connection
@@ -245,6 +245,12 @@ fn check(peer: Peer, case: &Case) {
             each.read_each(&wire[cut..]);
         }
         assert_eq!(each.outcome, expected, "{name}, each, cut at {cut}");
+        let mut shared = Reader::new(peer);
+        shared.read_each(BytesMut::from(&wire[..cut]));
+        if shared.outcome.end.is_none() {
+            shared.read_each(BytesMut::from(&wire[cut..]));
+        }
+        assert_eq!(shared.outcome, expected, "{name}, shared, cut at {cut}");
     }
 }
 

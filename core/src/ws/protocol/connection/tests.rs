@@ -82,6 +82,57 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
+/// Lengths around that from which on messages share a read, and others.
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![0usize..200, 16_380usize..16_390, 30_000usize..70_000]
+}
+
+/// What a server makes of one read, taken as its driver takes it.
+fn reads_each(input: &mut impl Input) -> (Vec<Event>, Option<ProtocolError>, Vec<u8>) {
+    let mut server = Connection::new(Role::Server, LIMITS);
+    let mut out = Outbox::default();
+    let mut events = Vec::new();
+    let end = server.receive_each(input, &mut out, |message| {
+        events.push(Event::Message(message));
+        ControlFlow::Continue(())
+    });
+    let error = match end {
+        Ok(event) => {
+            assert!(!input.has_remaining());
+            events.extend(event);
+            None
+        }
+        Err(error) => Some(error),
+    };
+    let sent = out.copy_to_bytes(out.remaining()).to_vec();
+    (events, error, sent)
+}
+
+#[test]
+fn only_a_large_message_has_a_share_in_the_read() {
+    for (len, shares) in [(16 * 1024 - 1, false), (16 * 1024, true)] {
+        let mut server = Connection::new(Role::Server, LIMITS);
+        let mut read = BytesMut::with_capacity(64 * 1024);
+        let memory = read.as_ptr().addr()..read.as_ptr().addr() + read.capacity();
+        for _ in 0..3 {
+            read.extend_from_slice(&client_frame(true, Opcode::Binary, &vec![7; len]));
+        }
+        let mut kept = Vec::new();
+        let end = server.receive_each(&mut read, &mut Outbox::default(), |message| {
+            kept.push(message.into_bytes());
+            ControlFlow::Continue(())
+        });
+        assert_eq!((end, kept.len(), read.len()), (Ok(None), 3, 0));
+        for bytes in &kept {
+            assert_eq!(memory.contains(&bytes.as_ptr().addr()), shares, "{len}");
+        }
+        // The next read goes where nobody has a share any more.
+        assert_eq!(read.try_reclaim(64 * 1024), !shares);
+        kept.clear();
+        assert!(read.try_reclaim(64 * 1024));
+    }
+}
+
 /// A message in fragments of the given sizes, pings between them.
 fn fragmented(message: &Message, sizes: &[usize], pings: bool) -> Vec<u8> {
     let mut wire = Vec::new();
@@ -142,6 +193,34 @@ proptest! {
         prop_assert_eq!(whole_error, split_error);
         prop_assert_eq!(whole, split);
         prop_assert_eq!(whole_sent, split_sent);
+    }
+
+    /// Large messages stay in the buffer of the read, and are the same.
+    #[test]
+    fn a_shared_read_equals_a_copied_one(
+        messages in proptest::collection::vec((size(), any::<bool>(), 0u8..4), 1..6),
+        breach: bool,
+        end in 0usize..200_000,
+    ) {
+        let mut wire = Vec::new();
+        for (index, (len, text, next_to)) in messages.into_iter().enumerate() {
+            let opcode = if text { Opcode::Text } else { Opcode::Binary };
+            let byte = b'a' + u8::try_from(index).unwrap();
+            wire.extend(client_frame(true, opcode, &vec![byte; len]));
+            match next_to {
+                0 => wire.extend(client_frame(true, Opcode::Ping, b"between")),
+                1 => wire.extend(fragmented(&Message::text("in parts"), &[2, 3], true)),
+                _ => {}
+            }
+        }
+        if breach {
+            wire.extend(client_frame(true, Opcode::Text, &[0xFF; 20_000]));
+        }
+        let wire = &wire[..end.min(wire.len())];
+        let copied = reads_each(&mut &wire[..]);
+        prop_assert_eq!(&copied, &reads_each(&mut BytesMut::from(wire)));
+        let all = server_reads(LIMITS, wire, &[]);
+        prop_assert_eq!(copied, all);
     }
 
     #[test]
