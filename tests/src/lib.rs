@@ -11,6 +11,8 @@ pub mod http;
 pub mod http2;
 mod options;
 pub mod process;
+pub mod redis;
+pub mod relay;
 pub mod routes;
 mod signals;
 pub mod sse;

@@ -1,9 +1,10 @@
 use std::{
     ffi::OsString,
-    io,
+    io::{self, Write},
     net::{SocketAddr, TcpListener, ToSocketAddrs},
     num::NonZero,
     path::PathBuf,
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -14,12 +15,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use towpath::{
     Drain, Stats,
     backpressure::{Admission, Limits},
-    hub::{Hub, HubBuilder, Overflow},
+    hub::{Hub, HubBuilder, Overflow, RedisBroker},
     sse::KeepAlive,
     ws::{AllowedOrigin, Deflate, OriginPolicy, WsConfig},
 };
 
-use crate::tls;
+use crate::{fail, tls};
 
 /// What `--close-timeout-ms 0` stands for: longer than any test, short enough for the
 /// clock to count.
@@ -56,7 +57,7 @@ pub struct Options {
     #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
     tls: Option<Vec<PathBuf>>,
 
-    /// Where topics live: `memory:`
+    /// Where topics live: `memory:` or `redis://HOST:PORT`
     #[arg(long, value_name = "URL", default_value = "memory:", value_parser = broker)]
     broker: String,
 
@@ -153,6 +154,21 @@ pub enum OptionsError {
 }
 
 impl Options {
+    /// The options that this program's arguments say.
+    ///
+    /// # Errors
+    /// The status with which the program ends; the reason is on standard error.
+    pub fn from_args() -> Result<Self, ExitCode> {
+        Self::parse(std::env::args_os()).map_err(|error| match error {
+            OptionsError::Help(text) => {
+                // Nobody may be there to read it.
+                let _ = io::stdout().lock().write_all(text.as_bytes());
+                ExitCode::SUCCESS
+            }
+            error => fail(error),
+        })
+    }
+
     /// Reads the options of a command line, whose first item is the program.
     ///
     /// # Errors
@@ -180,7 +196,7 @@ impl Options {
         if let Some((name, _)) = unsupported.into_iter().find(|(_, given)| *given) {
             return Err(OptionsError::Unsupported(name.to_owned()));
         }
-        if self.broker != "memory:" {
+        if self.broker.starts_with("nats:") {
             let option = format!("--broker {}", one_line(&self.broker));
             return Err(OptionsError::Unsupported(option));
         }
@@ -262,17 +278,26 @@ impl Options {
     /// The hub behind the topics.
     ///
     /// # Errors
-    /// Where history and queue do not fit, which parsing has seen to.
-    pub fn hub(&self, stats: &Stats, drain: &Drain) -> Result<Hub, towpath::hub::ConfigError> {
-        let hub = Hub::builder()
+    /// Where history and queue do not fit, which parsing has seen to, or where the
+    /// broker cannot be used.
+    pub async fn hub(&self, stats: &Stats, drain: &Drain) -> Result<Hub, OptionsError> {
+        let mut hub = Hub::builder()
             .history(self.history)
             .overflow(self.overflow)
             .stats(stats.clone())
             .drain(drain.clone());
-        match self.queue {
-            Some(queue) => hub.queue(queue).build(),
-            None => hub.build(),
+        if let Some(queue) = self.queue {
+            hub = hub.queue(queue);
         }
+        if self.broker.starts_with("redis:") {
+            let connected = RedisBroker::connect(self.broker.as_str()).await;
+            let named = |error| format!("--broker {}: {error}", self.broker);
+            let broker =
+                connected.map_err(|error| OptionsError::Malformed(one_line(&named(error))))?;
+            hub = hub.broker(broker);
+        }
+        hub.build()
+            .map_err(|error| OptionsError::Malformed(error.to_string()))
     }
 
     /// The drain that SIGTERM starts.
@@ -468,10 +493,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_queue_follows_a_short_history() {
+    #[tokio::test]
+    async fn the_queue_follows_a_short_history() {
         let options = parse(&["--history", "5"]).unwrap();
-        assert!(options.hub(&Stats::new(), &options.drain()).is_ok());
+        assert!(options.hub(&Stats::new(), &options.drain()).await.is_ok());
         let error = parse(&["--history", "5", "--queue", "6"]).unwrap_err();
         assert_eq!(error.to_string(), "--queue 6 is more than --history 5");
     }

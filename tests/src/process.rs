@@ -239,6 +239,11 @@ impl Server {
         kill_process(id.expect("a process"), Signal::TERM).expect("a child");
     }
 
+    /// Kills it with SIGKILL.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("a child");
+    }
+
     /// How it ended, by itself.
     pub async fn exit(&mut self, within: Duration) -> ExitStatus {
         let status = timeout(within, self.child.wait()).await;

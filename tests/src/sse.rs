@@ -4,7 +4,7 @@
     reason = "for tests: whatever is not as expected fails them"
 )]
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -100,6 +100,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> EventStream<S> {
             if !self.more().await {
                 return None;
             }
+        }
+    }
+
+    /// The next event; `None` at the stream's end.
+    ///
+    /// # Errors
+    /// Where the connection breaks.
+    pub async fn try_next(&mut self) -> io::Result<Option<MessageEvent>> {
+        loop {
+            if let Some(event) = self.parser.poll_event() {
+                return Ok(Some(event));
+            }
+            let Some(chunk) = self.body.chunk().await? else {
+                return Ok(None);
+            };
+            self.parser.receive(&chunk).expect("events of a fair size");
         }
     }
 

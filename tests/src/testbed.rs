@@ -35,20 +35,12 @@ struct Inner {
 }
 
 impl Testbed {
-    /// The testbed that this program's arguments ask for.
+    /// The testbed that `options` ask for, for a program.
     ///
     /// # Errors
     /// The status with which the program ends; the reason is on standard error.
-    pub fn from_args() -> Result<Self, ExitCode> {
-        let options = Options::parse(std::env::args_os());
-        let testbed = options.and_then(Self::new).map_err(|error| match error {
-            OptionsError::Help(text) => {
-                // Nobody may be there to read it.
-                let _ = io::stdout().lock().write_all(text.as_bytes());
-                ExitCode::SUCCESS
-            }
-            error => fail(error),
-        })?;
+    pub async fn start(options: Options) -> Result<Self, ExitCode> {
+        let testbed = Self::new(options).await.map_err(fail)?;
         tracing_subscriber::fmt()
             .with_writer(io::stderr)
             .with_env_filter(EnvFilter::from_default_env())
@@ -59,15 +51,14 @@ impl Testbed {
     /// What `options` ask for.
     ///
     /// # Errors
-    /// Where they do not fit each other, or TLS cannot be spoken as they say.
-    pub fn new(options: Options) -> Result<Self, OptionsError> {
+    /// Where they do not fit each other, where TLS cannot be spoken as they say, or the
+    /// broker not be used.
+    pub async fn new(options: Options) -> Result<Self, OptionsError> {
         // The process's: a layer does not give its own to requests that ask for no
         // upgrade, and their refusals count too.
         let stats = Stats::global();
         let drain = options.drain();
-        let hub = options
-            .hub(&stats, &drain)
-            .map_err(|error| OptionsError::Malformed(error.to_string()))?;
+        let hub = options.hub(&stats, &drain).await?;
         let ws = options.ws(&stats, &drain);
         let admission = options.admission();
         let tls = options.tls()?;

@@ -62,7 +62,6 @@ const MALFORMED: &[(&[&str], &str)] = &[
 ];
 
 const UNSUPPORTED: &[(&[&str], &str)] = &[
-    (&["--broker", "redis://127.0.0.1:6379"], "--broker"),
     (&["--broker", "nats://127.0.0.1:4222"], "--broker"),
     (&["--buffer-budget", "64MiB"], "--buffer-budget"),
 ];

@@ -56,6 +56,9 @@ mod waiters;
 use std::{fmt, sync::Arc};
 
 pub use broker::{BoxFuture, Broker, MemoryBroker};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use broker::{ConnectError, RedisBroker, RedisBuilder};
 pub use config::{ConfigError, HubBuilder, Overflow, Retention};
 pub use cursor::Gap;
 pub use deliver::Events;

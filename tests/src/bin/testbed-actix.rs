@@ -26,7 +26,7 @@ use towpath_actix::{
     LastEventId, Sse, WsLayer, WsUpgrade, backpressure::BackpressureLayer, on_connect_through, ws,
 };
 use towpath_tests::{
-    Testbed, drain_on_sigterm, fail,
+    Options, Testbed, drain_on_sigterm, fail,
     routes::{self, CountQuery, FloodQuery, PublishQuery, Refused, SinkQuery},
 };
 
@@ -36,19 +36,22 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 type Query<T> = Result<web::Query<T>, Error>;
 
 fn main() -> ExitCode {
-    let testbed = match Testbed::from_args() {
-        Ok(testbed) => testbed,
+    let options = match Options::from_args() {
+        Ok(options) => options,
         Err(code) => return code,
     };
-    let code = actix_web::rt::System::new().block_on(run(testbed));
+    let code = actix_web::rt::System::new().block_on(run(options));
     code.unwrap_or_else(fail)
 }
 
-async fn run(testbed: Testbed) -> io::Result<ExitCode> {
+async fn run(options: Options) -> io::Result<ExitCode> {
+    let testbed = match Testbed::start(options.clone()).await {
+        Ok(testbed) => testbed,
+        Err(code) => return Ok(code),
+    };
     let listener = testbed.listen()?;
     let address = listener.local_addr()?;
     let drain = testbed.drain().clone();
-    let options = testbed.options().clone();
     let server = HttpServer::new({
         let testbed = testbed.clone();
         move || {

@@ -43,7 +43,7 @@ use towpath_axum::{
     LastEventId, Sse, WsExecutor, WsUpgrade, backpressure::BackpressureLayer, on_connect_with, ws,
 };
 use towpath_tests::{
-    Counts, Testbed, drain_on_sigterm, fail,
+    Counts, Options, Testbed, drain_on_sigterm, fail,
     routes::{self, CountQuery, FloodQuery, PublishQuery, Published, Refused, SinkQuery},
 };
 
@@ -58,11 +58,11 @@ const STREAMS: u32 = 200;
 const STREAM_WINDOW: u32 = 64 << 10;
 
 fn main() -> ExitCode {
-    let testbed = match Testbed::from_args() {
-        Ok(testbed) => testbed,
+    let options = match Options::from_args() {
+        Ok(options) => options,
         Err(code) => return code,
     };
-    let mut builder = match testbed.options().threads {
+    let mut builder = match options.threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         threads => {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         }
     };
     let code = builder.enable_all().build().and_then(|runtime| {
-        let code = runtime.block_on(run(testbed));
+        let code = runtime.block_on(run(options));
         // What the deadline has cut is not waited for.
         runtime.shutdown_background();
         code
@@ -79,7 +79,11 @@ fn main() -> ExitCode {
     code.unwrap_or_else(fail)
 }
 
-async fn run(testbed: Testbed) -> io::Result<ExitCode> {
+async fn run(options: Options) -> io::Result<ExitCode> {
+    let testbed = match Testbed::start(options).await {
+        Ok(testbed) => testbed,
+        Err(code) => return Ok(code),
+    };
     let listener = TcpListener::from_std(testbed.listen()?)?;
     let drain = testbed.drain().clone();
     drain_on_sigterm(drain.clone())?;

@@ -1,10 +1,14 @@
 //! What keeps the topics' logs.
 
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::{fmt, pin::Pin, sync::Arc};
 
 pub use memory::MemoryBroker;
+#[cfg(feature = "redis")]
+pub use redis::{ConnectError, RedisBroker, RedisBuilder};
 
 use super::{EventId, Publish, PublishError, Reader, Retention, SubscribeError, Topic};
 

@@ -224,8 +224,8 @@ pub(super) async fn two_nodes_one_order<C: Cluster>(nodes: &Nodes<'_, C>) -> Out
     let (a, b) = (nodes.hub("a", 2000).await?, nodes.hub("b", 2000).await?);
     let (mut at_a, mut at_b) = (live(&a, &topic).await?, live(&b, &topic).await?);
     let mut tasks = JoinSet::new();
-    tasks.spawn(publish_many(a, topic.clone(), "a", EACH));
-    tasks.spawn(publish_many(b, topic.clone(), "b", EACH));
+    tasks.spawn(publish_many(a.clone(), topic.clone(), "a", EACH));
+    tasks.spawn(publish_many(b.clone(), topic.clone(), "b", EACH));
     let got_a = collect(&mut at_a, 0, 2 * EACH).await?;
     let got_b = collect(&mut at_b, 0, 2 * EACH).await?;
     join(tasks).await?;
