@@ -200,6 +200,7 @@ impl StepName {
     pub(crate) fn prepare(self, context: &Context) -> Option<Result<(), Failure>> {
         let (tools, project) = (&context.tools, &context.project);
         match self {
+            Self::Test | Self::TestOneThread => Some(tools.redis(project)),
             Self::Clients => Some(tools.clients(project).map(drop)),
             Self::Autobahn => Some(tools.autobahn(project).map(drop)),
             Self::Browser => Some(tools.browser(project)),

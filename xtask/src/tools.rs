@@ -23,6 +23,7 @@ pub(crate) struct Tools {
     autobahn: OnceLock<Result<PathBuf, Failure>>,
     browser: OnceLock<Result<(), Failure>>,
     clients: OnceLock<Result<Clients, Failure>>,
+    redis: OnceLock<Result<(), Failure>>,
     bench_node: OnceLock<Result<PathBuf, Failure>>,
     bench_uws: OnceLock<Result<PathBuf, Failure>>,
     /// apt has a lock, and answers whoever comes second with an error.
@@ -74,6 +75,17 @@ impl Tools {
         self.apt_when_missing(has_venv, "python3-venv", log)?;
         let python = python::clients(project, log)?;
         Ok(Clients { python })
+    }
+
+    /// Debian's `redis-server`, which the tests start themselves.
+    pub(crate) fn redis(&self, project: &Project) -> Result<(), Failure> {
+        let prepare = || {
+            let log = setup_log(project, "redis")?;
+            runs(&log, "redis-server", &["--version"])
+                .and_then(|present| self.apt_when_missing(present, "redis-server", &log))
+                .map_err(|failure| explain(&failure, &log))
+        };
+        self.redis.get_or_init(prepare).clone()
     }
 
     /// The folder in which Bun, npm's `ws` and the benchmark's servers for them are.

@@ -1,5 +1,6 @@
 //! What a hub promises, seen from outside.
 
+mod fed;
 mod model;
 mod overflow;
 mod threads;
