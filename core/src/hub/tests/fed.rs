@@ -53,7 +53,9 @@ enum Step {
     /// So many never arrive, and this is told before the next event.
     Skip(u64),
     /// The broker begins anew.
-    NewEpoch { tell: bool },
+    NewEpoch {
+        tell: bool,
+    },
     Live(Index),
     After(Index, Index),
     Read(Index, usize),
