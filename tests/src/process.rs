@@ -288,6 +288,11 @@ impl Testbed {
         self.server.terminate();
     }
 
+    /// Kills it with SIGKILL.
+    pub async fn kill(&mut self) {
+        self.server.kill().await;
+    }
+
     /// How it ended, by itself.
     pub async fn exit(&mut self, within: Duration) -> ExitStatus {
         self.server.exit(within).await

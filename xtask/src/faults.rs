@@ -18,16 +18,19 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 pub(crate) enum Suite {
     /// Slow readers, ugly ends, storms and deploys, by the thousand.
     Scenarios,
+    /// Two testbeds with Redis as their broker, which breaks.
+    Redis,
 }
 
 impl Suite {
     /// All of them.
-    pub(crate) const ALL: &[Self] = &[Self::Scenarios];
+    pub(crate) const ALL: &[Self] = &[Self::Scenarios, Self::Redis];
 
     /// The suite of `towpath-tests`, and the variable that asks for it in full.
     const fn test(self) -> (&'static str, &'static str) {
         match self {
             Self::Scenarios => ("scenarios", "TOWPATH_SCENARIOS"),
+            Self::Redis => ("redis", "TOWPATH_FAULTS"),
         }
     }
 }

@@ -316,7 +316,7 @@ async fn survive(name: &str, fault: impl AsyncFnOnce(Broken<'_>)) {
         );
     }
     println!(
-        "{name}: {} acknowledged in {published:?}, {} delivered to {} subscribers, {} disconnected",
+        "testbed-axum and testbed-actix, {name}: {} acknowledged in {published:?}, {} delivered to {} subscribers, {} disconnected",
         acknowledged.len(),
         order.len(),
         2 * size.subscribers,
