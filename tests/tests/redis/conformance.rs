@@ -98,11 +98,11 @@ async fn a_half_open_connection_is_noticed() {
 
 #[tokio::test]
 async fn who_cannot_be_reached_is_an_error() {
-    let error = RedisBroker::connect("redis://127.0.0.1:1").await.err();
-    let error = error.expect("nobody listens there").to_string();
+    let connected = RedisBroker::connect("redis://127.0.0.1:1").await;
+    let error = connected.expect_err("nobody listens there").to_string();
     assert!(error.contains("refused"), "{error}");
     assert!(RedisBroker::connect("http://127.0.0.1").await.is_err());
     let builder = RedisBroker::builder("redis://127.0.0.1:1").prefix("a{b}");
-    let error = builder.connect().await.err().expect("a brace");
+    let error = builder.connect().await.expect_err("a brace");
     assert_eq!(error.to_string(), "`prefix` has a brace");
 }

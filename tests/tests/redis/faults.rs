@@ -90,7 +90,7 @@ impl Run {
 
     /// What a subscriber got as its `at`th event; whether that was the last.
     fn take(&self, at: usize, id: &str, text: &str) -> bool {
-        let mut order = self.order.lock().unwrap();
+        let mut order = self.order.lock().expect("nobody failed");
         match order.get(at) {
             Some((expected, _)) => assert_eq!(id, expected, "one order, event {at}: {text}"),
             None => order.push((id.to_owned(), text.to_owned())),
@@ -99,12 +99,14 @@ impl Run {
     }
 
     fn is_enough(&self) -> bool {
-        self.acknowledged.lock().unwrap().len() >= self.size.messages
+        self.acknowledged.lock().expect("nobody failed").len() >= self.size.messages
     }
 
     /// Waits until so many of a hundred messages are acknowledged.
     async fn reached(&self, percent: usize) {
-        while self.acknowledged.lock().unwrap().len() < self.size.messages * percent / 100 {
+        while self.acknowledged.lock().expect("nobody failed").len()
+            < self.size.messages * percent / 100
+        {
             sleep(Duration::from_millis(2)).await;
         }
     }
@@ -112,7 +114,7 @@ impl Run {
     /// Waits until something is acknowledged that was not before; how long that took.
     async fn again(&self) -> Duration {
         let start = Instant::now();
-        while *self.last.lock().unwrap() < start {
+        while *self.last.lock().expect("nobody failed") < start {
             sleep(Duration::from_millis(2)).await;
         }
         start.elapsed()
@@ -129,7 +131,7 @@ async fn subscribe_by_socket(run: &Run, at: usize) {
             let text = message.as_text().expect("text");
             let event: Value = serde_json::from_str(text).expect("JSON");
             let (Some(id), Some(data)) = (event["id"].as_str(), event["data"].as_str()) else {
-                panic!("{text}, behind {last}");
+                unreachable!("{text}, behind {last}");
             };
             last = id.to_owned();
             if run.take(count, id, data) {
@@ -179,9 +181,9 @@ async fn publish(run: &Run, at: usize) {
                 break;
             };
             if let Some(id) = answer["id"].as_str() {
-                let mut acknowledged = run.acknowledged.lock().unwrap();
+                let mut acknowledged = run.acknowledged.lock().expect("nobody failed");
                 acknowledged.insert(text, id.to_owned());
-                *run.last.lock().unwrap() = Instant::now();
+                *run.last.lock().expect("nobody failed") = Instant::now();
             }
             if run.is_enough() {
                 return;
@@ -294,20 +296,20 @@ async fn survive(name: &str, fault: impl AsyncFnOnce(Broken<'_>)) {
         published
     };
     let published = timeout(size.limit, everything).await.unwrap_or_else(|_| {
-        panic!(
+        unreachable!(
             "{name}: {} acknowledged, {} delivered",
-            run.acknowledged.lock().unwrap().len(),
-            run.order.lock().unwrap().len(),
+            run.acknowledged.lock().expect("nobody failed").len(),
+            run.order.lock().expect("nobody failed").len(),
         )
     });
-    let order = run.order.lock().unwrap();
+    let order = run.order.lock().expect("nobody failed");
     let delivered: HashMap<_, _> = order.iter().map(|(id, text)| (text, id)).collect();
     assert_eq!(
         delivered.len(),
         order.len(),
         "{name}: something was delivered twice"
     );
-    let acknowledged = run.acknowledged.lock().unwrap();
+    let acknowledged = run.acknowledged.lock().expect("nobody failed");
     for (text, id) in &*acknowledged {
         assert_eq!(
             delivered.get(text),

@@ -64,7 +64,7 @@ on_both! {
         let posted = http::post(address, "/topics/t", "unheard").await;
         assert_eq!(posted.status, 503);
         let Incoming::Close(Some(frame)) = bare.next().await else {
-            panic!("not closed");
+            unreachable!("not closed");
         };
         assert_eq!(frame.code.get(), 1013);
         let refused = told.json().await;
@@ -92,7 +92,7 @@ on_both! {
             match told.next().await {
                 Incoming::Message(message) => seen.push(message.as_text().unwrap_or("").to_owned()),
                 Incoming::Close(Some(frame)) => break frame.code.get(),
-                other => panic!("{other:?}"),
+                other => unreachable!("{other:?}"),
             }
         };
         assert_eq!(code, 1012);

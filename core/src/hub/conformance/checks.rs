@@ -328,16 +328,25 @@ pub(super) async fn many_topics<C: Cluster>(nodes: &Nodes<'_, C>) -> Outcome {
     const TOPICS: usize = 1200;
     let (a, b) = (nodes.hub("a", 10).await?, nodes.hub("b", 10).await?);
     let name = |n: usize| nodes.topic(&format!("many{n}"));
-    let mut subscriptions = Vec::new();
+    let mut opening = JoinSet::new();
     for n in 0..TOPICS {
-        subscriptions.push(live(&b, &name(n)).await?);
+        let (hub, topic) = (b.clone(), name(n));
+        opening.spawn(async move { Ok::<_, String>((n, live(&hub, &topic).await?)) });
+    }
+    let mut subscriptions = Vec::new();
+    while let Some(opened) = opening.join_next().await {
+        subscriptions.push(opened.map_err(|error| error.to_string())??);
     }
     for round in 0..2 {
+        let mut publishing = JoinSet::new();
         for n in 0..TOPICS {
-            publish(&a, &name(n), format!("{round}:{n}")).await?;
+            let (hub, topic) = (a.clone(), name(n));
+            let text = format!("{round}:{n}");
+            publishing.spawn(async move { publish(&hub, &topic, text).await.map(drop) });
         }
+        join(publishing).await?;
     }
-    for (n, subscription) in subscriptions.iter_mut().enumerate() {
+    for (n, subscription) in &mut subscriptions {
         let told = |why| format!("topic {n}: {why}");
         let texts = [format!("0:{n}"), format!("1:{n}")];
         expect(subscription, texts).await.map_err(told)?;
