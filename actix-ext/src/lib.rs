@@ -45,6 +45,11 @@
 //! Handlers run in a task of the worker's thread and need not be [`Send`]. HTTP/2's
 //! extended CONNECT is not spoken by actix-web: browsers open a connection of HTTP/1.1
 //! for their sockets.
+//!
+//! # Requests that do not come to an end
+//!
+//! A client that sends half a request is cut by actix itself, after the
+//! `client_request_timeout` of `HttpServer`: 5 s, unless it is set.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -34,6 +34,50 @@
 //! axum::serve(listener.tap_io(on_connect), app).await
 //! # }
 //! ```
+//!
+//! # Requests that do not come to an end
+//!
+//! A client that sends half a request, or a byte of it now and then, is no socket yet, and
+//! none of the sockets' time-outs sees it. hyper has one for it, which needs a timer;
+//! `axum::serve` gives it none, so that such connections stay. Where a server meets the
+//! world without a proxy in front of it, it serves with hyper-util's builder:
+//!
+//! ```no_run
+//! # async fn run(app: axum::Router) -> std::io::Result<()> {
+//! use std::time::Duration;
+//! use hyper_util::{
+//!     rt::{TokioIo, TokioTimer},
+//!     server::conn::auto::Builder,
+//!     service::TowerToHyperService,
+//! };
+//! use tokio::{net::TcpListener, time::timeout};
+//! use towpath_axum::{WsExecutor, on_connect};
+//!
+//! let listener = TcpListener::bind("0.0.0.0:1984").await?;
+//! loop {
+//!     let (mut stream, _) = listener.accept().await?;
+//!     on_connect(&mut stream);
+//!     let service = TowerToHyperService::new(app.clone());
+//!     tokio::spawn(async move {
+//!         // hyper's time begins with the first byte, so that silence has one of its own.
+//!         let first = timeout(Duration::from_secs(10), stream.readable()).await;
+//!         if !matches!(first, Ok(Ok(()))) {
+//!             return;
+//!         }
+//!         let mut server = Builder::new(WsExecutor);
+//!         server
+//!             .http1()
+//!             .timer(TokioTimer::new())
+//!             .header_read_timeout(Duration::from_secs(10));
+//!         server.http2().timer(TokioTimer::new()).enable_connect_protocol();
+//!         // How a connection breaks is its client's business.
+//!         let _ = server
+//!             .serve_connection_with_upgrades(TokioIo::new(stream), service)
+//!             .await;
+//!     });
+//! }
+//! # }
+//! ```
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -77,6 +77,14 @@ pub enum ConfigError {
     InvalidOrigin(String),
 }
 
+/// Longer times than this would overflow the clock: thirty years.
+const LONGEST: Duration = Duration::from_secs(86_400 * 365 * 30);
+
+/// What no clock can hold is for ever.
+fn bounded(time: Duration) -> Duration {
+    time.min(LONGEST)
+}
+
 /// A pair of builder methods whose value must not be zero.
 macro_rules! nonzero {
     ($(#[doc = $doc:literal])* $name:ident, $try_name:ident, $value:ty, $zero:pat, $stored:expr) => {
@@ -145,7 +153,7 @@ impl WsConfig {
     nonzero!(
         /// How long a peer may take to answer our close frame, and to take what was
         /// queued in front of it; past it the connection is reset.
-        close_timeout, try_close_timeout, Duration, Duration::ZERO, std::convert::identity
+        close_timeout, try_close_timeout, Duration, Duration::ZERO, bounded
     );
     nonzero!(
         /// How many bytes of received messages wait for the handler before reading
@@ -171,7 +179,7 @@ impl WsConfig {
             interval != Some(Duration::ZERO),
             "heartbeat must not be zero"
         );
-        self.heartbeat = interval;
+        self.heartbeat = interval.map(bounded);
         self
     }
 
@@ -197,7 +205,7 @@ impl WsConfig {
             timeout != Some(Duration::ZERO),
             "write_timeout must not be zero"
         );
-        self.write_timeout = timeout;
+        self.write_timeout = timeout.map(bounded);
         self
     }
 
@@ -231,7 +239,7 @@ impl WsConfig {
             timeout != Some(Duration::ZERO),
             "idle_timeout must not be zero"
         );
-        self.idle_timeout = timeout;
+        self.idle_timeout = timeout.map(bounded);
         self
     }
 
@@ -442,6 +450,22 @@ mod tests {
         }
         let config = WsConfig::new().try_heartbeat(None).unwrap();
         assert_eq!(config.heartbeat_interval(), None);
+    }
+
+    #[test]
+    fn what_no_clock_can_hold_is_for_ever() {
+        let config = WsConfig::new()
+            .heartbeat(Duration::MAX)
+            .close_timeout(Duration::MAX)
+            .write_timeout(Duration::MAX)
+            .idle_timeout(Duration::MAX);
+        let times = [
+            config.heartbeat_interval(),
+            Some(config.close_limit()),
+            config.write_limit(),
+            config.idle_limit(),
+        ];
+        assert_eq!(times, [Some(LONGEST); 4]);
     }
 
     #[test]

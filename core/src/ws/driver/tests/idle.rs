@@ -228,3 +228,18 @@ async fn in_a_drain_the_code_is_the_drains() {
     drain.start();
     assert_eq!(peer.closed().await, 1012);
 }
+
+#[tokio::test(start_paused = true)]
+async fn times_that_no_clock_can_hold_are_no_harm() {
+    let forever = config()
+        .heartbeat(Duration::MAX)
+        .idle_timeout(Duration::MAX)
+        .write_timeout(Duration::MAX)
+        .close_timeout(Duration::MAX);
+    let mut peer = serve(forever, receive);
+    peer.send("a message").await;
+    sleep(T).await;
+    peer.close(CloseCode::NORMAL).await;
+    let event = timeout(T, peer.event()).await.expect("an end");
+    assert!(matches!(event, Some(Event::Close(Some(frame))) if frame.code.get() == 1000));
+}
