@@ -23,6 +23,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backpressure;
+#[cfg(feature = "client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub mod client;
 mod drain;
 mod encoded;
 mod expiry;

@@ -81,6 +81,16 @@ impl Stats {
         GLOBAL.get_or_init(Self::new).clone()
     }
 
+    /// Where the process's client sockets count, unless they are given others: so that
+    /// [`global`](Self::global) tells of its servers only.
+    #[cfg(feature = "client")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+    #[must_use]
+    pub fn clients() -> Self {
+        static CLIENTS: OnceLock<Stats> = OnceLock::new();
+        CLIENTS.get_or_init(Self::new).clone()
+    }
+
     /// The counters now. Each is exact; together they are not one moment's.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -152,16 +152,26 @@ impl Identity {
         tls.expect("a handshake").expect("TLS")
     }
 
-    fn connector(&self, alpn: &[&[u8]]) -> TlsConnector {
+    /// A client's side of TLS that trusts it and nothing else.
+    ///
+    /// # Panics
+    /// Where it cannot be made: for tests.
+    #[must_use]
+    pub fn trusting(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a certificate");
-        let mut config = ClientConfig::builder_with_provider(provider())
+        let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        Arc::new(config).into()
+        Arc::new(config)
+    }
+
+    fn connector(&self, alpn: &[&[u8]]) -> TlsConnector {
+        let mut config = self.trusting();
+        Arc::make_mut(&mut config).alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config.into()
     }
 }
 

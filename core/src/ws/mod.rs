@@ -38,6 +38,8 @@ pub use protocol::{
     Broadcast, CloseCode, CloseFrame, Message, Outbox, Outgoing, ProtocolError, Text,
 };
 pub use service::{WsService, WsSettings};
+#[cfg(feature = "client")]
+pub(crate) use shared::{weight, weight_out};
 pub use socket::{Permit, Receiver, Sender, Uncompressed, WebSocket};
 pub use source::{FrameSink, FrameSource};
 pub use transport::{IoTransport, Received, TcpTransport, Transport};

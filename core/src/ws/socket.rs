@@ -353,6 +353,18 @@ impl Sender {
         drop(replaced);
     }
 
+    /// Sends without waiting for room, which the [`Sink`] said there is.
+    #[cfg(feature = "client")]
+    pub(crate) fn send_now(&self, message: Outgoing) -> Result<(), Error> {
+        self.shared.send_now(message)
+    }
+
+    /// [`close`](Self::close), which never waits.
+    #[cfg(feature = "client")]
+    pub(crate) fn close_now(&self, frame: CloseFrame) -> Result<(), Error> {
+        self.shared.close(frame)
+    }
+
     /// See [`WebSocket::closed`].
     pub async fn closed(&mut self) -> Error {
         poll_fn(|cx| self.shared.poll_closed(&mut self.slot, cx)).await

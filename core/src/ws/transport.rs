@@ -100,7 +100,13 @@ impl TcpTransport {
     /// which would reset slow peers before the driver's own write time-out.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        let socket = socket2::SockRef::from(&stream);
+        Self::prepare(&stream);
+        Self(stream)
+    }
+
+    /// Sets that, for a stream that something else is put upon.
+    pub(crate) fn prepare(stream: &TcpStream) {
+        let socket = socket2::SockRef::from(stream);
         // Neither is needed for the bytes to be right, so a kernel that knows
         // one of them not is no reason to fail.
         if let Err(error) = socket.set_tcp_nodelay(true) {
@@ -113,7 +119,6 @@ impl TcpTransport {
         {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT");
         }
-        Self(stream)
     }
 }
 

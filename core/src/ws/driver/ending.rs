@@ -413,6 +413,15 @@ impl<T: Transport> Engine<T> {
         }
     }
 
+    /// Behind both close frames it is the server that ends the connection, so that no
+    /// port of a client's is kept in `TIME_WAIT` (RFC 6455 §7.1.1).
+    pub(super) const fn leaves_the_end_to_the_server(&self) -> bool {
+        self.connection.is_client()
+            && self.connection.close_sent()
+            && self.connection.close_received()
+            && !self.peer_ended
+    }
+
     /// Our direction is to end: for the handles the socket is closed.
     pub(super) fn shut_down(&mut self) {
         let read_all = self.phase.has_read_all();

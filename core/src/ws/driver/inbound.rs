@@ -279,7 +279,15 @@ impl<T: Transport> Engine<T> {
                     self.peer_gone();
                 }
             }
-            Phase::ShutDown { .. } | Phase::Lingering { .. } => self.die(&Error::PeerGone),
+            Phase::ShutDown { .. } | Phase::Lingering { .. } => {
+                if self.leaves_the_end_to_the_server()
+                    && let Some(transport) = &mut self.transport
+                {
+                    // TLS has a last word; whoever has gone does not wait for it.
+                    let _ = transport.poll_shutdown(&mut Context::from_waker(Waker::noop()));
+                }
+                self.die(&Error::PeerGone);
+            }
             Phase::Dead { .. } | Phase::Abandoned => {}
         }
     }

@@ -288,6 +288,9 @@ impl<T: Transport> Engine<T> {
         let Phase::ShutDown { until } = self.phase else {
             return;
         };
+        if self.leaves_the_end_to_the_server() {
+            return;
+        }
         let Some(transport) = &mut self.transport else {
             return;
         };

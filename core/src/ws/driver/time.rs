@@ -94,6 +94,10 @@ impl<T: Transport> Engine<T> {
                 self.overdue();
                 self.shared.lock().changed = true;
             }
+            // A server that leaves the end to its client.
+            Phase::ShutDown { .. } if self.leaves_the_end_to_the_server() => {
+                self.die(&Error::PeerGone);
+            }
             Phase::Closing(_) | Phase::ShutDown { .. } => self.abort(&Error::PeerGone),
             Phase::Lingering { .. } => self.die(&Error::PeerGone),
             Phase::Dead { .. } => {

@@ -47,5 +47,64 @@ impl Offered {
     }
 }
 
+/// What a client offers, kept until the answer.
+#[cfg(feature = "client")]
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    #[cfg(feature = "deflate")]
+    deflate: Option<(deflate::Asked, String)>,
+}
+
+#[cfg(feature = "client")]
+impl Asked {
+    /// What `config` has.
+    #[cfg_attr(
+        not(feature = "deflate"),
+        expect(unused_variables, reason = "no extension is known")
+    )]
+    pub(super) fn new(config: &WsConfig) -> Self {
+        Self {
+            #[cfg(feature = "deflate")]
+            deflate: config.deflate_settings().map(|settings| {
+                let asked = deflate::Asked::new(*settings);
+                (asked, asked.header())
+            }),
+        }
+    }
+
+    /// The value of `Sec-WebSocket-Extensions`.
+    #[cfg_attr(
+        not(feature = "deflate"),
+        expect(clippy::unused_self, reason = "no extension is known")
+    )]
+    pub(super) fn header(&self) -> Option<&str> {
+        #[cfg(feature = "deflate")]
+        if let Some((_, header)) = &self.deflate {
+            return Some(header);
+        }
+        None
+    }
+
+    /// What all lines of the answer's header agree to; an element that does not go
+    /// with the offer is the error.
+    #[cfg_attr(
+        not(feature = "deflate"),
+        expect(clippy::unused_self, reason = "no extension is known")
+    )]
+    pub(super) fn agree<'a>(
+        &self,
+        lines: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Agreement, &'a [u8]> {
+        #[cfg(feature = "deflate")]
+        if let Some((asked, _)) = &self.deflate {
+            return asked.agree(lines);
+        }
+        match super::list::elements(lines).next() {
+            None => Ok(Agreement::default()),
+            Some(element) => Err(element),
+        }
+    }
+}
+
 #[cfg(feature = "deflate")]
 mod deflate;

@@ -35,6 +35,8 @@
 //! # Ok::<(), handshake::UpgradeRejection>(())
 //! ```
 
+#[cfg(feature = "client")]
+mod client;
 mod extensions;
 mod key;
 mod list;
@@ -44,6 +46,10 @@ mod request;
 mod response;
 mod subprotocol;
 
+#[cfg(feature = "client")]
+pub use client::AnswerError;
+#[cfg(feature = "client")]
+pub(crate) use client::{Agreed, Asked};
 pub(crate) use extensions::Agreement;
 pub use parts::check_parts;
 pub(crate) use parts::{RewrittenConnect, asks_for_upgrade, is_extended_connect};

@@ -322,6 +322,11 @@ impl Connection {
         self.close(frame.as_ref(), out);
     }
 
+    /// Whether this is the client's end.
+    pub(crate) const fn is_client(&self) -> bool {
+        self.masks.is_some()
+    }
+
     /// Whether our close frame is on its way.
     #[must_use]
     pub const fn close_sent(&self) -> bool {

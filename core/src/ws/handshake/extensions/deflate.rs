@@ -101,6 +101,81 @@ impl Offer {
     }
 }
 
+/// What a client offers: one offer of permessage-deflate (RFC 7692 §7.1).
+#[cfg(feature = "client")]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked(Deflate);
+
+#[cfg(feature = "client")]
+impl Asked {
+    pub(super) const fn new(settings: Deflate) -> Self {
+        Self(settings)
+    }
+
+    /// The server is always allowed to ask for a smaller window of ours, and told
+    /// where ours is smaller already.
+    pub(super) fn header(self) -> String {
+        let mut header = String::from("permessage-deflate");
+        if !self.0.takes_context_over() {
+            header.push_str("; server_no_context_takeover; client_no_context_takeover");
+        }
+        header.push_str("; client_max_window_bits");
+        let bits = self.0.window_limit();
+        if bits < MAX_WINDOW_BITS {
+            header.push_str(&format!("={bits}"));
+        }
+        header
+    }
+
+    /// What the answer's lines agree to: nothing, or this extension once, with
+    /// parameters that go with the offer.
+    pub(super) fn agree<'a>(
+        self,
+        lines: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Agreement, &'a [u8]> {
+        let mut elements = lines
+            .flat_map(|line| split(line, b','))
+            .filter(|element| !element.is_empty());
+        let Some(element) = elements.next() else {
+            return Ok(Agreement::default());
+        };
+        if let Some(second) = elements.next() {
+            return Err(second);
+        }
+        // An offer and an answer are written alike; a bare `client_max_window_bits`
+        // is of an offer only.
+        let answer = Offer::parse(element).ok_or(element)?;
+        let bare = split(element, b';').any(|parameter| parameter == b"client_max_window_bits");
+        let keeps = self.0.takes_context_over();
+        let own_bits = self.0.window_limit();
+        let told_bits = answer.client_max_window_bits;
+        if bare
+            || (!keeps && !answer.server_no_context_takeover)
+            || told_bits.is_some_and(|told| told > own_bits)
+        {
+            return Err(element);
+        }
+        let terms = Terms {
+            server: Direction {
+                takeover: !answer.server_no_context_takeover,
+                window_bits: answer.server_max_window_bits.unwrap_or(MAX_WINDOW_BITS),
+            },
+            client: Direction {
+                takeover: keeps && !answer.client_no_context_takeover,
+                window_bits: told_bits.unwrap_or(own_bits),
+            },
+            threshold: self.0.compressed_from(),
+            level: self.0.compression_level(),
+        };
+        Ok(Agreement {
+            header: None,
+            extensions: Extensions {
+                deflate: Some(terms),
+            },
+        })
+    }
+}
+
 /// The parts of `bytes` between separators outside of quoted strings
 /// (RFC 9110 §5.6.4).
 fn split(bytes: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {

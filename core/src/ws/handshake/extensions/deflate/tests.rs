@@ -263,3 +263,88 @@ fn what_is_malformed_or_unknown_declines_the_offer() {
         assert_eq!(offered(&[other]), None, "{other}");
     }
 }
+
+#[cfg(feature = "client")]
+mod asked {
+    use super::*;
+
+    fn agree<'a>(settings: Deflate, lines: &[&'a str]) -> Result<Option<Terms>, &'a str> {
+        let agreed = Asked::new(settings).agree(lines.iter().map(|line| line.as_bytes()));
+        agreed
+            .map(|agreement| agreement.extensions.deflate)
+            .map_err(|element| std::str::from_utf8(element).unwrap())
+    }
+
+    const PLAIN: &str =
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+    #[test]
+    fn the_offer_says_what_is_set() {
+        let keeps = Deflate::new().context_takeover(true);
+        for (settings, expected) in [
+            (Deflate::new(), format!("{PLAIN}; client_max_window_bits")),
+            (
+                Deflate::new().window_bits(10),
+                format!("{PLAIN}; client_max_window_bits=10"),
+            ),
+            (
+                keeps,
+                "permessage-deflate; client_max_window_bits".to_owned(),
+            ),
+        ] {
+            assert_eq!(Asked::new(settings).header(), expected);
+            // Our own server takes it.
+            assert!(offered(&[&expected]).is_some());
+        }
+    }
+
+    #[test]
+    fn the_answer_may_have_less_than_was_asked_for() {
+        let keeps = Deflate::new().context_takeover(true).window_bits(12);
+        assert_eq!(agree(keeps, &[]), Ok(None));
+        assert_eq!(agree(keeps, &["", " , "]), Ok(None));
+        for (line, server, client) in [
+            ("permessage-deflate", (true, 15), (true, 12)),
+            (PLAIN, (false, 15), (false, 12)),
+            (
+                "permessage-deflate;client_max_window_bits=9; server_max_window_bits=\"8\"",
+                (true, 8),
+                (true, 9),
+            ),
+        ] {
+            let terms = agree(keeps, &[line]).unwrap().unwrap();
+            let told = |direction: Direction| (direction.takeover, direction.window_bits);
+            assert_eq!((told(terms.server), told(terms.client)), (server, client));
+        }
+        // Whoever has no context needs none of its own server's consent.
+        let alone = "permessage-deflate; server_no_context_takeover";
+        let terms = agree(Deflate::new(), &[alone]).unwrap().unwrap();
+        assert!(!terms.client.takeover && !terms.server.takeover);
+    }
+
+    #[test]
+    fn the_answer_must_go_with_the_offer() {
+        let keeps = Deflate::new().context_takeover(true).window_bits(12);
+        for wrong in [
+            "permessage-bzip2",
+            "permessage-deflate; unknown",
+            "permessage-deflate; client_max_window_bits",
+            "permessage-deflate; client_max_window_bits=13",
+            "permessage-deflate; client_max_window_bits=7",
+            "permessage-deflate; server_max_window_bits",
+            "permessage-deflate; server_max_window_bits=16",
+            "permessage-deflate; server_no_context_takeover=1",
+            "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
+        ] {
+            assert_eq!(agree(keeps, &[wrong]), Err(wrong));
+        }
+        assert_eq!(agree(keeps, &[PLAIN, "x"]), Err("x"));
+        assert_eq!(
+            agree(keeps, &["permessage-deflate, permessage-deflate"]),
+            Err("permessage-deflate")
+        );
+        // It would keep a context that nobody wanted to pay for.
+        let bare = "permessage-deflate";
+        assert_eq!(agree(Deflate::new(), &[bare]), Err(bare));
+    }
+}
