@@ -35,6 +35,7 @@ mod stats;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
+mod waker;
 pub mod ws;
 
 pub use drain::{Drain, DrainGuard, DrainOutcome, Draining};

@@ -1,7 +1,6 @@
 use std::{
     fmt,
     pin::Pin,
-    ptr,
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll, Waker, ready},
 };
@@ -14,7 +13,7 @@ use super::{
     log::{Batch, Read},
     spans::Missed,
 };
-use crate::{Stats, encoded::Encoded, ws::Message};
+use crate::{Stats, encoded::Encoded, waker::WakerId, ws::Message};
 
 /// A reader of one topic: a stream of its events, each exactly once and in
 /// order, and of the gaps between them.
@@ -75,22 +74,6 @@ pub(super) struct Policy {
 struct Armed {
     at: u64,
     waker: WakerId,
-}
-
-/// Tells a waker from others for as long as it, or a clone, is kept somewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct WakerId {
-    data: usize,
-    vtable: usize,
-}
-
-impl WakerId {
-    fn of(waker: &Waker) -> Self {
-        Self {
-            data: waker.data().addr(),
-            vtable: ptr::from_ref(waker.vtable()).addr(),
-        }
-    }
 }
 
 /// What a [`Subscription`] yields.

@@ -88,6 +88,8 @@ pin_project! {
         timer: Option<Sleep>,
         // The timer is to fire; it is set anew only to fire earlier.
         armed: bool,
+        // It wakes whoever has parked.
+        familiar: bool,
     }
 
     impl<T: Transport, F> PinnedDrop for Driver<T, F> {
@@ -275,6 +277,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             engine,
             timer: None,
             armed: false,
+            familiar: false,
         }
     }
 }
@@ -295,7 +298,9 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
         let mut this = self.project();
         let engine = this.engine;
         let mut scratch = Scratch::take();
-        engine.wake_up(&mut scratch);
+        let (told, is_same) = engine.wake_up(cx.waker(), &mut scratch);
+        let mut told = Some(told);
+        *this.familiar &= is_same;
         engine.watch_drain(cx);
         engine.watch_expiry(cx);
         let mut bytes = 0;
@@ -304,19 +309,27 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             if read == 0 && engine.drain_is_due() {
                 engine.begin_drain();
             }
-            let (woken, direct) = engine.shared.take_handler_woken();
-            if woken {
-                poll_handler(this.handler.as_mut(), engine, direct, &mut scratch);
+            let told = engine.look(read > 0, told.take());
+            if told.woken {
+                poll_handler(this.handler.as_mut(), engine, told.direct, &mut scratch);
                 if !tokio::task::coop::has_budget_remaining() {
                     // It did not yield by its own will: what it waits for may be
                     // there, and tokio wakes it only after this poll.
                     engine.shared.lock().handler_woken = true;
                 }
             }
-            engine.take_told(&mut scratch);
+            // Its memory is given back too.
+            if told.woken || told.changed || engine.queue.capacity() > 0 {
+                engine.take_told(&mut scratch);
+            }
             engine.end_when_due(this.handler.is_some());
             let written = engine.write(cx, &mut scratch);
-            engine.check_time(this.handler.is_some(), &mut scratch);
+            let timer = this.timer.as_ref().as_pin_ref();
+            let timer = timer.filter(|_| *this.armed && *this.familiar);
+            let rests = engine.rests(timer.map(|timer| timer.deadline()));
+            if !rests {
+                engine.check_time(this.handler.is_some(), &mut scratch);
+            }
             if matches!(engine.phase, Phase::Abandoned) {
                 drop_handler(this.handler.as_mut(), engine);
             }
@@ -335,9 +348,10 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
                 break;
             }
             if read == 0
-                && engine.arm(this.timer.as_mut(), this.armed, handler, cx)
+                && (rests || engine.arm(this.timer.as_mut(), this.armed, handler, cx))
                 && engine.park(cx.waker(), handler, &mut scratch)
             {
+                *this.familiar = true;
                 scratch.give_back();
                 return Poll::Pending;
             }

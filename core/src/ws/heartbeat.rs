@@ -106,6 +106,14 @@ impl Heartbeat {
         }
     }
 
+    /// Whether nothing is due before `time`, nor can be: with all that is heard and said
+    /// it only comes later.
+    pub(crate) fn rests_until(&self, time: Instant) -> bool {
+        !self.awaits
+            && self.paused.is_none()
+            && time <= self.received.min(self.sent) + self.interval()
+    }
+
     /// When the ping went out behind which nothing came that would be life.
     fn awaited(&self) -> Option<Instant> {
         let awaits = self.awaits && self.paused.is_none();

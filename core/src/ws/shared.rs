@@ -67,6 +67,17 @@ pub(crate) struct Agreed {
     pub(crate) expiry: Option<Expiry>,
 }
 
+/// What a driver finds when it looks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    /// The handler is to be polled.
+    pub(crate) woken: bool,
+    /// What it says may go straight into the outbox.
+    pub(crate) direct: bool,
+    /// A handle has said something.
+    pub(crate) changed: bool,
+}
+
 // What few sockets have, or only at their end, is boxed: all would pay for its room.
 pub(crate) struct State {
     /// Received and not yet taken by the receiver.
@@ -236,13 +247,15 @@ impl Shared {
         state.counted = given;
     }
 
-    /// Whether the handler is to be polled; asked, it is. And whether what it says
-    /// may go straight into the outbox.
-    pub(crate) fn take_handler_woken(&self) -> (bool, bool) {
-        let mut state = self.lock();
+    /// What the driver is to look at. It polls the handler then, where that is woken.
+    pub(crate) fn look(&self, state: &mut State) -> Told {
         let direct = state.queue.is_empty() && state.send_end.is_none();
         self.has_queued.store(!direct, Relaxed);
-        (mem::take(&mut state.handler_woken), direct)
+        Told {
+            woken: mem::take(&mut state.handler_woken),
+            direct,
+            changed: state.changed,
+        }
     }
 
     /// Whether what is said now has to be queued: behind something else that was
@@ -546,6 +559,13 @@ impl State {
             Some(known) if known.will_wake(waker) => None,
             _ => self.driver.replace(waker.clone()),
         }
+    }
+
+    /// Whether the driver went to sleep with this waker.
+    pub(crate) fn is_known(&self, waker: &Waker) -> bool {
+        self.driver
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
     }
 
     /// The driver is awake by another's doing: nobody needs to wake it.

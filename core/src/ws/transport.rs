@@ -204,7 +204,8 @@ pub(super) fn poll_read<I: AsyncRead + Unpin>(
     })
 }
 
-/// Writes without tokio's budget.
+/// Writes without tokio's budget. What is one slice is one plain write, which costs the
+/// kernel less than a vectored one.
 fn poll_write<I: AsyncWrite + Unpin>(
     io: &mut I,
     cx: &mut Context<'_>,

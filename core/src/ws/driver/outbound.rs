@@ -17,7 +17,7 @@ use crate::ws::{
     error::Error,
     lent::{self, Displaced},
     protocol::Outbox,
-    shared::{State, weight_out},
+    shared::{State, Told, weight_out},
     source::FrameSink,
     transport::Transport,
 };
@@ -30,13 +30,28 @@ enum Wrote {
 }
 
 impl<T: Transport> Engine<T> {
-    /// The driver begins a turn: whoever tells it something need not wake it.
-    pub(super) fn wake_up(&mut self, scratch: &mut Scratch) {
+    /// The driver begins a turn: whoever tells it something need not wake it. Returns
+    /// what it was told by now, and whether `waker` is the one that parked last.
+    pub(super) fn wake_up(&mut self, waker: &Waker, scratch: &mut Scratch) -> (Told, bool) {
         self.now = Instant::now();
         let mut state = self.shared.lock();
         state.stay_awake();
         if state.queue.capacity() == 0 {
             mem::swap(&mut state.queue, &mut scratch.queue);
+        }
+        (self.shared.look(&mut state), state.is_known(waker))
+    }
+
+    /// What there is to do in this round: by now, or `first`, at the turn's beginning,
+    /// where nothing has happened since.
+    pub(super) fn look(&self, happened: bool, first: Option<Told>) -> Told {
+        match first {
+            Some(told) if !happened && matches!(self.phase, Phase::Open) => told,
+            first => {
+                let mut told = self.shared.look(&mut self.shared.lock());
+                told.woken |= first.is_some_and(|first| first.woken);
+                told
+            }
         }
     }
 

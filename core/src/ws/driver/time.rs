@@ -195,6 +195,24 @@ impl<T: Transport> Engine<T> {
         matches!(self.phase, Phase::Open) && idle.is_some_and(|idle| idle.awaits_timer(self.now))
     }
 
+    /// Whether a timer that fires at `timer` comes before whatever may be due, and not
+    /// yet: nearly always there is nothing but a heartbeat, which a turn can only put off.
+    pub(super) fn rests(&self, timer: Option<Instant>) -> bool {
+        if !matches!(self.phase, Phase::Open)
+            || self.idle.is_some()
+            || self.expiry.is_some()
+            || self.blocked.is_some()
+            || self.drain_at.is_some()
+            || self.rest_at.is_some()
+        {
+            return false;
+        }
+        let Some(heartbeat) = &self.heartbeat else {
+            return true;
+        };
+        timer.is_some_and(|at| self.now < at && heartbeat.rests_until(at))
+    }
+
     /// Sees to it that the next deadline polls us; false where it is here.
     ///
     /// A timer that would fire earlier than needed is left alone: most

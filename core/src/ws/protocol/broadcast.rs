@@ -92,8 +92,8 @@ impl Broadcast {
         self.0.may_compress
     }
 
-    pub(crate) fn frame(&self) -> Bytes {
-        self.0.frame.clone()
+    pub(crate) fn frame(&self) -> &Bytes {
+        &self.0.frame
     }
 
     /// Its compressed frames, which a [`Deflater`](super::deflate::Deflater) makes.

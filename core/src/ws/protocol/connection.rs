@@ -261,7 +261,7 @@ impl Connection {
         match (&mut self.deflater, &self.masks) {
             (Some(deflater), None) => {
                 let compressed = deflater.broadcast(broadcast);
-                out.push_encoded(compressed.unwrap_or_else(|| broadcast.frame()));
+                out.push_encoded(compressed.as_ref().unwrap_or_else(|| broadcast.frame()));
             }
             (None, None) => out.push_encoded(broadcast.frame()),
             (Some(_), Some(_)) if broadcast.may_compress() => self.send_message(message(), out),

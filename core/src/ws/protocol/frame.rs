@@ -184,17 +184,19 @@ const fn begins_compressed(first: u8) -> bool {
 /// A whole message as a server sends it: one frame, unmasked.
 pub(crate) fn server_frame(message: &Message) -> Bytes {
     let payload = message.as_bytes();
-    let mut out = BytesMut::with_capacity(Header::MAX_LEN + payload.len());
-    Header {
+    let header = Header {
         fin: true,
         compressed: false,
         opcode: Opcode::of(message),
         mask: None,
         len: payload.len() as u64,
-    }
-    .encode(&mut out);
-    out.put_slice(payload);
-    out.freeze()
+    };
+    let (bytes, end) = header.encoded();
+    // To the byte: a kept event has no room for more.
+    let mut out = Vec::with_capacity(end + payload.len());
+    out.extend_from_slice(&bytes[..end]);
+    out.extend_from_slice(payload);
+    out.into()
 }
 
 #[cfg(test)]

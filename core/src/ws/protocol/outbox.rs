@@ -118,11 +118,11 @@ impl Outbox {
     }
 
     /// Appends a frame that is encoded already.
-    pub(crate) fn push_encoded(&mut self, frame: Bytes) {
+    pub(crate) fn push_encoded(&mut self, frame: &Bytes) {
         if frame.len() <= COPY_LIMIT {
-            self.copy(&frame, None);
+            self.copy(frame, None);
         } else {
-            self.push_large(frame);
+            self.push_large(frame.clone());
         }
     }
 
@@ -302,7 +302,7 @@ mod tests {
                 let frame = super::super::frame::server_frame(&message);
                 expected.extend_from_slice(&frame);
                 match way {
-                    0 => outbox.push_encoded(frame),
+                    0 => outbox.push_encoded(&frame),
                     1 => outbox.push_message(message, None),
                     _ => outbox.push_plain(message.into()),
                 }

@@ -66,7 +66,7 @@ impl Peer {
                     .unwrap()
             },
             async {
-                let want = crate::ws::Broadcast::new(message.clone()).frame();
+                let want = crate::ws::Broadcast::new(message.clone()).frame().clone();
                 let mut got = vec![0; want.len()];
                 tokio::io::AsyncReadExt::read_exact(&mut read, &mut got)
                     .await
