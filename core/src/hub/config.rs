@@ -1,4 +1,6 @@
-use super::{Broker, Hub, MemoryBroker};
+use std::time::Duration;
+
+use super::{Broker, Hub, MemoryBroker, linger::Linger};
 use crate::{Drain, Stats};
 
 /// How much of a topic is kept for replay: its newest events, within both bounds.
@@ -99,6 +101,7 @@ pub struct HubBuilder {
     retention: Retention,
     queue: Option<usize>,
     overflow: Overflow,
+    linger: Duration,
     stats: Option<Stats>,
     drain: Option<Drain>,
     broker: Option<Box<dyn Broker>>,
@@ -110,6 +113,7 @@ impl Default for HubBuilder {
             retention: Retention::events(Self::HISTORY),
             queue: None,
             overflow: Overflow::default(),
+            linger: Duration::ZERO,
             stats: None,
             drain: None,
             broker: None,
@@ -152,6 +156,25 @@ impl HubBuilder {
     /// default.
     pub const fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
+        self
+    }
+
+    /// How long an event of a busy topic may wait for the next ones, so that they go
+    /// out together: one write a socket for all of them, in place of one for each.
+    /// Zero, the default, is none at all.
+    ///
+    /// The first event behind a pause of that length goes out at once; those that follow
+    /// it wait until the time is over since subscribers were last woken, but no longer
+    /// than until there are 64 of them, 16 KiB, or half of what the
+    /// [`queue`](Self::queue) allows. Nothing waits for an end: a subscription that is
+    /// [drained](super::Subscription::drain), or whose hub goes, has all of it before.
+    ///
+    /// It needs a tokio runtime with its timer wherever messages are published. 2 to
+    /// 10 ms are not seen by anyone, and save most writes of a topic with a thousand
+    /// events a second; nothing is won where events come more seldom, or are published
+    /// many at a time.
+    pub const fn linger(mut self, time: Duration) -> Self {
+        self.linger = time;
         self
     }
 
@@ -202,6 +225,7 @@ impl HubBuilder {
             retention: self.retention,
             queue: queue as u64,
             overflow: self.overflow,
+            linger: Linger::new(self.linger, queue as u64),
             stats: self.stats.unwrap_or_else(Stats::global),
             drain: self.drain,
         })

@@ -8,10 +8,16 @@ use std::{
     task::Waker,
 };
 
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until},
+};
+
 use super::{
     EventId, Retention,
     cursor::{Extent, Gap, Start},
     ledger::Ledger,
+    linger::{Linger, Pace, Pacer},
     spans::{Follows, Missed, Spans},
     waiters::{Due, Waiters},
 };
@@ -44,6 +50,7 @@ struct State {
     spans: Spans,
     bytes: usize,
     waiters: Waiters,
+    pacer: Pacer,
     /// While one of the readers conflates.
     ledger: Option<Box<Ledger>>,
     conflating: usize,
@@ -136,6 +143,7 @@ impl Log {
                 spans: Spans::new(seen),
                 bytes: 0,
                 waiters: Waiters::default(),
+                pacer: Pacer::default(),
                 ledger: None,
                 conflating: 0,
             }),
@@ -163,7 +171,7 @@ impl Log {
 
     /// Puts the topic's next event at the end, with a number of the log's own. Nobody
     /// is woken and nothing is dropped before [`Appended::finish`].
-    pub(super) fn append(&self, draft: Draft) -> Appended<'_> {
+    pub(super) fn append(self: &Arc<Self>, draft: Draft) -> Appended<'_> {
         let state = self.lock();
         let head = self.head.load(Ordering::Relaxed);
         let id = state.spans.next(head).unwrap_or(EventId::UNNUMBERED);
@@ -173,7 +181,7 @@ impl Log {
     /// Puts an event at the end that a broker has numbered, behind a break where others
     /// are missing in between. `None` where it is there already, or of an epoch that
     /// has passed.
-    pub(super) fn follow(&self, id: EventId, draft: Draft) -> Option<Appended<'_>> {
+    pub(super) fn follow(self: &Arc<Self>, id: EventId, draft: Draft) -> Option<Appended<'_>> {
         let mut state = self.lock();
         let mut expired = Expired::default();
         let head = self.head.load(Ordering::Relaxed);
@@ -192,7 +200,7 @@ impl Log {
 
     /// The topic's newest event is `id`, and what is not here up to it cannot be had
     /// any more: a break, if that is anything.
-    pub(super) fn skip(&self, id: EventId) -> Option<Appended<'_>> {
+    pub(super) fn skip(self: &Arc<Self>, id: EventId) -> Option<Appended<'_>> {
         let mut state = self.lock();
         let mut expired = Expired::default();
         let head = self.head.load(Ordering::Relaxed);
@@ -206,6 +214,7 @@ impl Log {
             log: self,
             id,
             due: state.waiters.take_due(head),
+            flush_at: None,
             expired,
         })
     }
@@ -218,19 +227,28 @@ impl Log {
     }
 
     fn push<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         mut state: MutexGuard<'a, State>,
         id: EventId,
         draft: Draft,
         mut expired: Expired,
     ) -> Appended<'a> {
         let head = self.head.load(Ordering::Relaxed) + 1;
-        state.push(Some(draft.number(id, head)), self.retention, &mut expired);
+        let event = draft.number(id, head);
+        let pace = state.pacer.publish(event.payload_len());
+        state.push(Some(event), self.retention, &mut expired);
         self.head.store(head, Ordering::Release);
         Appended {
             log: self,
             id,
-            due: state.waiters.take_due(head),
+            due: match pace {
+                Pace::Wake => state.waiters.take_due(head),
+                Pace::Hold | Pace::HoldUntil(_) => state.waiters.take_far(head),
+            },
+            flush_at: match pace {
+                Pace::HoldUntil(at) => Some(at),
+                Pace::Wake | Pace::Hold => None,
+            },
             expired,
         }
     }
@@ -387,6 +405,26 @@ impl Log {
         true
     }
 
+    /// Wakes those whom [`append`](Self::append) has left waiting.
+    fn flush(&self) {
+        let due = {
+            let mut state = self.lock();
+            if !state.pacer.fire() {
+                return;
+            }
+            let head = self.head.load(Ordering::Relaxed);
+            state.waiters.take_left(head)
+        };
+        self.wake(due);
+    }
+
+    fn wake(&self, due: Due) {
+        let mut room = due.wake();
+        if !room.is_empty() {
+            self.lock().waiters.recycle(&mut room);
+        }
+    }
+
     /// Nothing will be appended any more: readers end when they have read what
     /// there is.
     pub(super) fn close(&self) {
@@ -411,9 +449,11 @@ impl fmt::Debug for Log {
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Appended<'a> {
-    log: &'a Log,
+    log: &'a Arc<Log>,
     id: EventId,
     due: Due,
+    /// When those are to be woken who were not.
+    flush_at: Option<Instant>,
     expired: Expired,
 }
 
@@ -422,11 +462,31 @@ impl Appended<'_> {
     /// lock is held.
     pub(super) fn finish(self) -> EventId {
         drop(self.expired);
-        let mut room = self.due.wake();
-        if !room.is_empty() {
-            self.log.lock().waiters.recycle(&mut room);
+        self.log.wake(self.due);
+        if let Some(at) = self.flush_at {
+            let flush = Flush(Arc::clone(self.log));
+            // Without a runtime it is dropped here, and wakes at once.
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(flush.at(at));
+            }
         }
         self.id
+    }
+}
+
+/// Wakes those who were left waiting, when it is dropped: also by a runtime that ends.
+#[derive(Debug)]
+struct Flush(Arc<Log>);
+
+impl Flush {
+    async fn at(self, time: Instant) {
+        sleep_until(time).await;
+    }
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        self.0.flush();
     }
 }
 
@@ -485,6 +545,11 @@ impl Reader {
         batch: &mut Batch,
     ) -> (Read, Option<u64>) {
         self.log.read_and_wait(self.place, cursor, waker, batch)
+    }
+
+    /// Has events wait for others, for all who read the log.
+    pub(super) fn linger(&self, linger: Linger) {
+        self.log.lock().pacer.set(linger);
     }
 
     /// Wakes who waits here, as if its event were there.
@@ -613,7 +678,7 @@ mod tests {
         Arc::new(Log::new(Some(EventId::new(7, 0)), RETENTION, || ()))
     }
 
-    fn append(log: &Log, payload: &str) -> EventId {
+    fn append(log: &Arc<Log>, payload: &str) -> EventId {
         log.append(Draft::new(&Publish::from(payload))).finish()
     }
 

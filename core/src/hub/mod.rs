@@ -40,6 +40,7 @@ mod deliver;
 pub(crate) mod envelope;
 mod id;
 mod ledger;
+mod linger;
 mod log;
 mod publish;
 #[cfg(feature = "json")]
@@ -72,6 +73,7 @@ pub use subscription::{Delivery, Ended, Published, Subscription};
 pub use topic::{Topic, TopicError};
 pub use topic_log::TopicLog;
 
+use self::linger::Linger;
 use crate::{Drain, Stats};
 
 /// Where messages are published to topics and read from them; a clone is the same
@@ -96,6 +98,7 @@ struct Settings {
     retention: Retention,
     queue: u64,
     overflow: Overflow,
+    linger: Option<Linger>,
     stats: Stats,
     drain: Option<Drain>,
 }
@@ -162,6 +165,7 @@ impl fmt::Debug for Hub {
             .field("retention", &self.0.retention)
             .field("queue", &self.0.queue)
             .field("overflow", &self.0.overflow)
+            .field("linger", &self.0.linger)
             .finish_non_exhaustive()
     }
 }

@@ -77,6 +77,9 @@ impl IntoFuture for Subscribe {
             let seen = self.start.seen();
             let opening = settings.broker.open(topic, settings.retention, seen);
             let reader = opening.await?;
+            if let Some(linger) = settings.linger {
+                reader.linger(linger);
+            }
             let policy = Policy {
                 queue: settings.queue,
                 overflow: self.overflow.unwrap_or(settings.overflow),

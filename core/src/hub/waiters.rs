@@ -12,7 +12,7 @@ pub(super) struct Waiters {
     /// Those who wait for the next event.
     near: Vec<Waiting>,
     /// Those who wait for an event further ahead.
-    far: Vec<(u64, Waiting)>,
+    far: Vec<Waiting>,
     /// The nearest event that one of `far` waits for.
     nearest: u64,
     /// Room for the next `near`, so that waking allocates nothing.
@@ -22,6 +22,7 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 struct Waiting {
     place: usize,
+    at: u64,
     waker: Waker,
 }
 
@@ -95,7 +96,7 @@ impl Waiters {
     /// The waker that it had armed comes back, to be dropped.
     pub(super) fn arm(&mut self, place: usize, at: u64, head: u64, waker: Waker) -> Option<Waker> {
         let old = self.disarm(place);
-        let waiting = Waiting { place, waker };
+        let waiting = Waiting { place, at, waker };
         if at == head + 1 {
             self.places[place] = Place::Near(self.near.len());
             self.near.push(waiting);
@@ -106,7 +107,7 @@ impl Waiters {
                 self.nearest.min(at)
             };
             self.places[place] = Place::Far(self.far.len());
-            self.far.push((at, waiting));
+            self.far.push(waiting);
         }
         old
     }
@@ -122,8 +123,8 @@ impl Waiters {
                 removed
             }
             Place::Far(index) => {
-                let (_, removed) = self.far.swap_remove(index);
-                if let Some((_, moved)) = self.far.get(index) {
+                let removed = self.far.swap_remove(index);
+                if let Some(moved) = self.far.get(index) {
                     self.places[moved.place] = Place::Far(index);
                 }
                 removed
@@ -136,25 +137,57 @@ impl Waiters {
 
     /// Takes those who wait for `head`, which is there now, or for less.
     pub(super) fn take_due(&mut self, head: u64) -> Due {
-        let mut due = std::mem::replace(&mut self.near, std::mem::take(&mut self.spare));
-        for waiting in &due {
+        if self.near.is_empty() {
+            return self.take_far(head);
+        }
+        let near = std::mem::replace(&mut self.near, std::mem::take(&mut self.spare));
+        for waiting in &near {
             self.places[waiting.place] = Place::Idle;
         }
+        self.add_far(head, near)
+    }
+
+    /// As [`take_due`](Self::take_due), without those who only wait for the next event.
+    pub(super) fn take_far(&mut self, head: u64) -> Due {
+        self.add_far(head, Vec::new())
+    }
+
+    /// As [`take_due`](Self::take_due), where nothing was appended just now: who has read
+    /// what there is waits for what comes.
+    pub(super) fn take_left(&mut self, head: u64) -> Due {
+        let mut due = std::mem::take(&mut self.spare);
+        let mut index = 0;
+        while index < self.near.len() {
+            if self.near[index].at > head {
+                index += 1;
+                continue;
+            }
+            let waiting = self.near.swap_remove(index);
+            self.places[waiting.place] = Place::Idle;
+            if let Some(moved) = self.near.get(index) {
+                self.places[moved.place] = Place::Near(index);
+            }
+            due.push(waiting);
+        }
+        self.add_far(head, due)
+    }
+
+    fn add_far(&mut self, head: u64, mut due: Vec<Waiting>) -> Due {
         if !self.far.is_empty() && head >= self.nearest {
             let mut index = 0;
             while index < self.far.len() {
-                if self.far[index].0 > head {
+                if self.far[index].at > head {
                     index += 1;
                     continue;
                 }
-                let (_, waiting) = self.far.swap_remove(index);
+                let waiting = self.far.swap_remove(index);
                 self.places[waiting.place] = Place::Idle;
-                if let Some((_, moved)) = self.far.get(index) {
+                if let Some(moved) = self.far.get(index) {
                     self.places[moved.place] = Place::Far(index);
                 }
                 due.push(waiting);
             }
-            self.nearest = self.far.iter().map(|(at, _)| *at).min().unwrap_or(0);
+            self.nearest = self.far.iter().map(|far| far.at).min().unwrap_or(0);
         }
         Due(due)
     }

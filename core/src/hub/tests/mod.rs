@@ -1,6 +1,8 @@
 //! What a hub promises, seen from outside.
 
+mod fan_out;
 mod fed;
+mod linger;
 mod model;
 mod overflow;
 mod threads;
