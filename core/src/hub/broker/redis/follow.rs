@@ -56,6 +56,8 @@ struct Followed {
     log: TopicLog,
     /// Told after each reading.
     read: Arc<Notify>,
+    /// The newest event that this node has published.
+    acknowledged: Arc<Mutex<Option<EventId>>>,
 }
 
 /// What one connection reads.
@@ -86,6 +88,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Followed {
+    /// Waits until the log has read up to an event that the topic has.
+    async fn until_known(&self, id: EventId, deadline: Instant) -> Result<(), Unavailable> {
+        loop {
+            let read = self.read.notified();
+            // An epoch that the server has lost since is not waited for.
+            let is_past = |newest: EventId| newest.epoch() > id.epoch();
+            if self.log.knows(id) || self.log.newest().is_some_and(is_past) {
+                return Ok(());
+            }
+            timeout_at(deadline, read)
+                .await
+                .map_err(|_| Failed::TimedOut(None))?;
+        }
+    }
+}
+
 impl Follower {
     /// A place at the topic's log, which then has `seen` if the topic does.
     pub(super) async fn open(
@@ -102,7 +121,25 @@ impl Follower {
         if let Some(seen) = seen {
             self.catch_up(topic, &followed, seen, deadline).await?;
         }
+        // What was published here before is no news.
+        let acknowledged = *lock(&followed.acknowledged);
+        if let Some(acknowledged) = acknowledged {
+            followed.until_known(acknowledged, deadline).await?;
+        }
         Ok(reader)
+    }
+
+    /// This node has published an event.
+    pub(super) fn acknowledged(&self, topic: &str, id: EventId) {
+        let topics = lock(&self.topics);
+        if let Some(followed) = topics.followed.get(topic) {
+            let mut newest = lock(&followed.acknowledged);
+            let is_newer =
+                |newest: EventId| (newest.epoch(), newest.sequence()) < (id.epoch(), id.sequence());
+            if newest.is_none_or(is_newer) {
+                *newest = Some(id);
+            }
+        }
     }
 
     fn attach(&self, topic: &str) -> Option<(Reader, Followed)> {
@@ -141,6 +178,7 @@ impl Follower {
         let followed = Followed {
             log: log.clone(),
             read: Arc::default(),
+            acknowledged: Arc::default(),
         };
         let reader = log.reader();
         lock(&shard.new).push(Following {
@@ -204,15 +242,7 @@ impl Follower {
         if !is_there {
             return Ok(());
         }
-        loop {
-            let read = followed.read.notified();
-            if followed.log.knows(seen) {
-                return Ok(());
-            }
-            timeout_at(deadline, read)
-                .await
-                .map_err(|_| Failed::TimedOut(None))?;
-        }
+        followed.until_known(seen, deadline).await
     }
 
     /// One that has room.

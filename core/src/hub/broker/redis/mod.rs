@@ -205,7 +205,9 @@ impl Broker for RedisBroker {
     ) -> BoxFuture<'a, Result<EventId, PublishError>> {
         Box::pin(async move {
             let published = self.publish_once(topic.as_str(), retention, &message);
-            Ok(published.await.map_err(Unavailable::from)?)
+            let id = published.await.map_err(Unavailable::from)?;
+            self.follower.acknowledged(topic.as_str(), id);
+            Ok(id)
         })
     }
 
