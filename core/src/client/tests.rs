@@ -550,3 +550,26 @@ async fn the_end_is_left_to_the_server() {
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_eq!(taken.await.unwrap(), Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn what_stands_in_front_of_a_breach_is_answered_first() {
+    let (give, taken) = tokio::sync::oneshot::channel();
+    let give = Arc::new(Mutex::new(Some(give)));
+    let client = over(move |mut peer| {
+        let give = give.lock().unwrap().take();
+        async move {
+            // Opcode 3 is of no frame.
+            answer(&mut peer, "", b"\x81\x02hi\x83\x00").await?;
+            let mut said = Vec::new();
+            peer.read_to_end(&mut said).await?;
+            let _ = give.unwrap().send(said);
+            Ok(())
+        }
+    });
+    let mut socket = client.await.unwrap();
+    let message = socket.recv().await.unwrap().unwrap();
+    socket.send(message).await.unwrap();
+    assert!(matches!(socket.recv().await, Err(Error::Protocol(_))));
+    let said = taken.await.unwrap();
+    assert_eq!((said[0], said[8]), (0x81, 0x88), "{said:?}");
+}

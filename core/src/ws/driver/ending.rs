@@ -357,7 +357,8 @@ impl<T: Transport> Engine<T> {
         let yielded = match closing.wire {
             _ if closing.overdue => true,
             Wire::Close(_) => true,
-            Wire::Breach(_) if !handler => true,
+            // A client's socket is nearly always in another task than its driver.
+            Wire::Breach(_) if !handler && !self.connection.is_client() => true,
             // The handler has had its turn, and said what it says to what it
             // received; halves in other tasks are waited for.
             _ if handler && !self.receives_elsewhere => !state.handler_woken,
