@@ -12,14 +12,16 @@ use actix_web::{
     dev::{Service, ServiceRequest, ServiceResponse, Transform},
     http::{
         StatusCode,
-        header::{ContentType, RETRY_AFTER},
+        header::{CONTENT_TYPE, ContentType, RETRY_AFTER},
     },
 };
 use bytes::Bytes;
 use pin_project_lite::pin_project;
 use towpath::{
     Stats,
-    backpressure::{Admission, Held, Key, Limits, Permit, PermitSlot, PermitSlots, Refused},
+    backpressure::{
+        Admission, Charge, Held, Key, Limits, Meter, Permit, PermitSlot, PermitSlots, Refused,
+    },
 };
 
 type KeyOf = Arc<dyn Fn(&ServiceRequest) -> Option<Key> + Send + Sync>;
@@ -113,6 +115,10 @@ impl BackpressureLayer {
         &self.admission
     }
 
+    fn counters(&self) -> Stats {
+        self.stats.clone().unwrap_or_else(Stats::global)
+    }
+
     fn admit(&self, request: &ServiceRequest) -> Result<Held, Refused> {
         let key = self.key_of.as_ref().and_then(|key_of| key_of(request));
         let slot = PermitSlot::new(self.admission.try_admit(key)?);
@@ -178,10 +184,10 @@ where
             Ok(held) => ResponseFuture::Admitted {
                 inner: self.inner.call(request),
                 held,
+                stats: self.layer.counters(),
             },
             Err(refused) => {
-                let stats = self.layer.stats.clone().unwrap_or_else(Stats::global);
-                stats.count_rejected();
+                self.layer.counters().count_rejected();
                 let response = request.into_response(refusal(&refused));
                 ResponseFuture::Refused {
                     response: Some(response),
@@ -205,7 +211,7 @@ pin_project! {
     #[project = ResponseFutureProj]
     #[allow(missing_docs)]
     pub enum ResponseFuture<F> {
-        Admitted { #[pin] inner: F, held: Held },
+        Admitted { #[pin] inner: F, held: Held, stats: Stats },
         Refused { response: Option<ServiceResponse> },
     }
 }
@@ -213,16 +219,33 @@ pin_project! {
 impl<F, B, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<ServiceResponse<B>, E>>,
+    B: MessageBody,
 {
     type Output = Result<ServiceResponse<EitherBody<AdmittedBody<B>>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            ResponseFutureProj::Admitted { inner, held } => {
+            ResponseFutureProj::Admitted { inner, held, stats } => {
                 let response = ready!(inner.poll(cx))?;
                 // A socket has taken it by now.
                 let permit = held.take();
-                let admit = |_: &mut _, body| EitherBody::left(AdmittedBody { body, permit });
+                let response_head = response.response();
+                let streams = response_head.body().size() == BodySize::Stream;
+                let content_type = response_head.headers().get(CONTENT_TYPE);
+                let is_event_stream = content_type
+                    .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+                let meter = permit
+                    .as_ref()
+                    .filter(|_| streams)
+                    .and_then(|permit| permit.meter(is_event_stream, stats));
+                let admit = |_: &mut _, body| {
+                    EitherBody::left(AdmittedBody {
+                        body: Some(body),
+                        meter,
+                        last: None,
+                        permit,
+                    })
+                };
                 Poll::Ready(Ok(response.map_body(admit)))
             }
             ResponseFutureProj::Refused { response } => {
@@ -239,7 +262,10 @@ pin_project! {
     #[derive(Debug)]
     pub struct AdmittedBody<B> {
         #[pin]
-        body: B,
+        body: Option<B>,
+        meter: Option<Meter>,
+        // What was given last, which counts until more is asked for: actix copies it.
+        last: Option<Charge>,
         // Behind the body: its place is free only once it is gone.
         permit: Option<Permit>,
     }
@@ -249,18 +275,46 @@ impl<B: MessageBody> MessageBody for AdmittedBody<B> {
     type Error = B::Error;
 
     fn size(&self) -> BodySize {
-        self.body.size()
+        self.body
+            .as_ref()
+            .map_or(BodySize::Stream, MessageBody::size)
     }
 
     fn poll_next(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, B::Error>>> {
-        self.project().body.poll_next(cx)
+        let mut this = self.project();
+        *this.last = None;
+        if let Some(meter) = this.meter.take_if(|meter| meter.is_cut(cx.waker())) {
+            meter.count_cut();
+            this.body.set(None);
+        }
+        let Some(body) = this.body.as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let chunk = ready!(body.poll_next(cx));
+        if let (Some(Ok(chunk)), Some(meter)) = (&chunk, &this.meter) {
+            *this.last = Some(meter.charge(chunk.len()));
+        }
+        Poll::Ready(chunk)
     }
 
     fn try_into_bytes(self) -> Result<Bytes, Self> {
-        let Self { body, permit } = self;
-        body.try_into_bytes().map_err(|body| Self { body, permit })
+        let Self {
+            body,
+            meter,
+            last,
+            permit,
+        } = self;
+        let Some(body) = body else {
+            return Ok(Bytes::new());
+        };
+        body.try_into_bytes().map_err(|body| Self {
+            body: Some(body),
+            meter,
+            last,
+            permit,
+        })
     }
 }

@@ -11,7 +11,7 @@ use actix_web::{
 };
 use towpath::{
     Drain, Stats,
-    ws::{OriginPolicy, WsConfig, WsSettings},
+    ws::{OriginPolicy, SlowPeer, WsConfig, WsSettings},
 };
 
 /// Gives the WebSockets below it their settings: the `WsLayer` of [`towpath`], as a
@@ -96,6 +96,9 @@ impl WsLayer {
         idle_timeout: impl Into<Option<Duration>>, "On zero.";
         inbound_bytes: usize, "On zero.";
         outbound_bytes: usize, "On zero.";
+        outbound_messages: usize, "On zero.";
+        slow_at: impl Into<Option<u8>>, "On zero, and on more than 100.";
+        on_slow: impl Fn(&SlowPeer) + Send + Sync + 'static;
         origins: OriginPolicy;
         allow_origin: &str, "Where it is not one.";
         stats: Stats;

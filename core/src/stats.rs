@@ -30,6 +30,8 @@ pub(crate) struct Counters {
     pub(crate) handlers_dropped: AtomicU64,
     pub(crate) gone: AtomicU64,
     pub(crate) buffered_bytes: AtomicU64,
+    pub(crate) slow: AtomicU64,
+    pub(crate) shed: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -63,8 +65,15 @@ pub struct Snapshot {
     /// WebSockets that ended without a close frame of either side, as 1006 has it
     /// (RFC 6455 §7.4.1).
     pub gone_total: u64,
-    /// Bytes accepted for a connection and not yet taken by its transport.
+    /// Bytes accepted for a connection and not yet taken by its transport, and of messages
+    /// that are being received.
     pub buffered_bytes: u64,
+    /// Times that a socket's peer became slow: see
+    /// [`WsConfig::slow_at`](crate::ws::WsConfig::slow_at).
+    pub slow_total: u64,
+    /// Sockets and event streams that were cut for a
+    /// [`buffer_budget`](crate::backpressure::Limits::buffer_budget).
+    pub shed_total: u64,
 }
 
 impl Stats {
@@ -108,6 +117,8 @@ impl Stats {
             handlers_dropped_total: c.handlers_dropped.load(Relaxed),
             gone_total: c.gone.load(Relaxed),
             buffered_bytes: c.buffered_bytes.load(Relaxed),
+            slow_total: c.slow.load(Relaxed),
+            shed_total: c.shed.load(Relaxed),
         }
     }
 

@@ -192,10 +192,6 @@ impl Options {
     }
 
     fn check(&self) -> Result<(), OptionsError> {
-        let unsupported = [("--buffer-budget", self.buffer_budget.is_some())];
-        if let Some((name, _)) = unsupported.into_iter().find(|(_, given)| *given) {
-            return Err(OptionsError::Unsupported(name.to_owned()));
-        }
         if self.broker.starts_with("nats:") {
             let option = format!("--broker {}", one_line(&self.broker));
             return Err(OptionsError::Unsupported(option));
@@ -233,6 +229,9 @@ impl Options {
         }
         if let Some(count) = self.max_per_user {
             limits = limits.max_per_key(count);
+        }
+        if let Some(bytes) = self.buffer_budget {
+            limits = limits.buffer_budget(bytes);
         }
         (limits != Limits::new()).then(|| Admission::new(limits))
     }

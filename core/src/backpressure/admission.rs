@@ -3,7 +3,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Key, Limits};
+use super::{Key, Limits, Meter, budget::Budget};
+use crate::Stats;
 
 /// Who may come in: the count behind the layers of both frameworks. A clone counts the
 /// same connections.
@@ -26,6 +27,7 @@ pub struct Admission(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     limits: Limits,
+    budget: Option<Budget>,
     live: Mutex<Live>,
 }
 
@@ -60,6 +62,12 @@ pub enum Refused {
         /// In seconds.
         retry_after: u64,
     },
+    /// So many bytes are held for those that live as may be.
+    #[error("too much is waiting for others: come back in {retry_after} s")]
+    BudgetUsedUp {
+        /// In seconds.
+        retry_after: u64,
+    },
 }
 
 impl Refused {
@@ -67,7 +75,7 @@ impl Refused {
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Full { .. } => 503,
+            Self::Full { .. } | Self::BudgetUsedUp { .. } => 503,
             Self::KeyFull { .. } => 429,
         }
     }
@@ -76,7 +84,9 @@ impl Refused {
     #[must_use]
     pub const fn retry_after(&self) -> u64 {
         match self {
-            Self::Full { retry_after } | Self::KeyFull { retry_after } => *retry_after,
+            Self::Full { retry_after }
+            | Self::KeyFull { retry_after }
+            | Self::BudgetUsedUp { retry_after } => *retry_after,
         }
     }
 }
@@ -86,6 +96,7 @@ impl Admission {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self(Arc::new(Shared {
+            budget: limits.budget().map(Budget::new),
             limits,
             live: Mutex::default(),
         }))
@@ -109,6 +120,9 @@ impl Admission {
         if limits.in_all().is_some_and(|most| live.count >= most) {
             return Err(Refused::Full { retry_after });
         }
+        if self.0.budget.as_ref().is_some_and(Budget::is_used_up) {
+            return Err(Refused::BudgetUsedUp { retry_after });
+        }
         live.count += 1;
         if let Some(key) = &key {
             match live.keys.get_mut(key) {
@@ -128,12 +142,32 @@ impl Admission {
     pub fn live(&self) -> usize {
         self.0.lock().count
     }
+
+    /// How many bytes are held for them, where there is a budget.
+    #[must_use]
+    pub fn buffered(&self) -> Option<usize> {
+        self.0.budget.as_ref().map(Budget::held)
+    }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Live> {
         // Nothing in it can panic halfway.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    pub(super) fn budget(&self) -> Option<Budget> {
+        self.shared.budget.clone()
+    }
+
+    /// What counts the bytes of a response's body, where there is a budget. An event
+    /// stream may be cut; another body's end would look as if it were complete.
+    #[must_use]
+    pub fn meter(&self, is_event_stream: bool, stats: &Stats) -> Option<Meter> {
+        let budget = self.shared.budget.as_ref()?;
+        Some(Meter::new(budget, is_event_stream, stats.clone()))
     }
 }
 

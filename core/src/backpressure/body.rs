@@ -1,13 +1,13 @@
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::Permit;
+use super::{Meter, Permit};
 
 pin_project! {
     /// A response's body that has its place for as long as it lives, or the text of a
@@ -18,6 +18,7 @@ pin_project! {
         kind: Kind<B>,
         // Behind the body: its place is free only once it is gone.
         permit: Option<Permit>,
+        meter: Option<Meter>,
     }
 }
 
@@ -31,10 +32,11 @@ pin_project! {
 }
 
 impl<B> AdmittedBody<B> {
-    pub(super) const fn new(body: B, permit: Option<Permit>) -> Self {
+    pub(super) const fn new(body: B, permit: Option<Permit>, meter: Option<Meter>) -> Self {
         Self {
             kind: Kind::Inner { body },
             permit,
+            meter,
         }
     }
 
@@ -42,6 +44,7 @@ impl<B> AdmittedBody<B> {
         Self {
             kind: Kind::Text { text: text.into() },
             permit: None,
+            meter: None,
         }
     }
 }
@@ -57,8 +60,24 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        match self.project().kind.project() {
-            KindProj::Inner { body } => body.poll_frame(cx),
+        let mut this = self.project();
+        if let Some(meter) = this.meter.take_if(|meter| meter.is_cut(cx.waker())) {
+            meter.count_cut();
+            // What it was made of goes at once, however late the transport lets go.
+            let text = Bytes::new();
+            this.kind.set(Kind::Text { text });
+        }
+        match this.kind.project() {
+            KindProj::Inner { body } => {
+                let frame = ready!(body.poll_frame(cx));
+                Poll::Ready(match (frame, this.meter) {
+                    (Some(Ok(frame)), Some(meter)) => Some(Ok(frame.map_data(|mut data| {
+                        let count = data.remaining();
+                        meter.lend(data.copy_to_bytes(count)).into()
+                    }))),
+                    (frame, _) => frame,
+                })
+            }
             KindProj::Text { text } if text.is_empty() => Poll::Ready(None),
             KindProj::Text { text } => {
                 let text = std::mem::take(text);

@@ -9,6 +9,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::{AdmittedBody, Held, Refused};
+use crate::Stats;
 
 pin_project! {
     /// The response of a [`BackpressureService`](super::BackpressureService).
@@ -23,15 +24,15 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<F> {
-        Admitted { #[pin] inner: F, held: Held },
+        Admitted { #[pin] inner: F, held: Held, stats: Stats },
         Refused { reason: Option<Refused> },
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) const fn admitted(inner: F, held: Held) -> Self {
+    pub(super) const fn admitted(inner: F, held: Held, stats: Stats) -> Self {
         Self {
-            kind: Kind::Admitted { inner, held },
+            kind: Kind::Admitted { inner, held, stats },
         }
     }
 
@@ -53,11 +54,19 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
-            KindProj::Admitted { inner, held } => {
+            KindProj::Admitted { inner, held, stats } => {
                 let response = ready!(inner.poll(cx))?;
                 // A socket has taken it by now; a body that is at its end needs none.
                 let permit = held.take().filter(|_| !response.body().is_end_stream());
-                Poll::Ready(Ok(response.map(|body| AdmittedBody::new(body, permit))))
+                // Only of those without a length: the others are over soon.
+                let streams = response.body().size_hint().exact().is_none();
+                let meter = permit
+                    .as_ref()
+                    .filter(|_| streams)
+                    .and_then(|permit| permit.meter(is_event_stream(&response), stats));
+                Poll::Ready(Ok(
+                    response.map(|body| AdmittedBody::new(body, permit, meter))
+                ))
             }
             KindProj::Refused { reason } => {
                 #[expect(clippy::expect_used, reason = "the contract of futures")]
@@ -66,6 +75,11 @@ where
             }
         }
     }
+}
+
+fn is_event_stream<B>(response: &Response<B>) -> bool {
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
 fn refusal<B: Body>(reason: &Refused) -> Response<AdmittedBody<B>> {

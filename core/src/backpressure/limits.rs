@@ -6,6 +6,7 @@ use std::time::Duration;
 /// | --- | --- | --- |
 /// | [`max_connections`](Self::max_connections) | none | 10,000 a server: what its memory and its open files allow |
 /// | [`max_per_key`](Self::max_per_key) | none | 5 a user: tabs and devices, not a loop that reconnects |
+/// | [`buffer_budget`](Self::buffer_budget) | none | a quarter of the memory: buffers are what grows when readers are slow |
 /// | [`retry_after`](Self::retry_after) | 5 s | longer than a reconnect takes, shorter than a person waits |
 ///
 /// ```
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub struct Limits {
     max_connections: Option<usize>,
     max_per_key: Option<usize>,
+    buffer_budget: Option<usize>,
     retry_after: Duration,
 }
 
@@ -38,6 +40,7 @@ impl Limits {
         Self {
             max_connections: None,
             max_per_key: None,
+            buffer_budget: None,
             retry_after: Duration::from_secs(5),
         }
     }
@@ -85,6 +88,34 @@ impl Limits {
         }
     }
 
+    /// How many bytes are held for all connections together: what was accepted for a
+    /// connection and not yet taken by its transport, where what many share counts for
+    /// each, and messages that are being received. See
+    /// [`BackpressureLayer`](super::BackpressureLayer) for what can be counted where.
+    ///
+    /// While so many are held the next connection is refused with 503. Past it those that
+    /// hold the most are cut, until what the others hold is within it: a socket is closed
+    /// with 1013, an event stream ends.
+    ///
+    /// # Panics
+    /// On zero.
+    pub const fn buffer_budget(mut self, bytes: usize) -> Self {
+        assert!(bytes > 0, "buffer_budget must not be zero");
+        self.buffer_budget = Some(bytes);
+        self
+    }
+
+    /// As [`buffer_budget`](Self::buffer_budget), for values from outside.
+    ///
+    /// # Errors
+    /// On zero.
+    pub const fn try_buffer_budget(self, bytes: usize) -> Result<Self, LimitsError> {
+        match bytes {
+            0 => Err(LimitsError::Zero("buffer_budget")),
+            bytes => Ok(self.buffer_budget(bytes)),
+        }
+    }
+
     /// What a refusal's `Retry-After` says, in whole seconds, rounded up.
     pub const fn retry_after(mut self, time: Duration) -> Self {
         self.retry_after = time;
@@ -97,6 +128,10 @@ impl Limits {
 
     pub(super) const fn per_key(&self) -> Option<usize> {
         self.max_per_key
+    }
+
+    pub(super) const fn budget(&self) -> Option<usize> {
+        self.buffer_budget
     }
 
     pub(super) const fn retry_seconds(&self) -> u64 {
@@ -118,10 +153,15 @@ mod tests {
     #[test]
     fn zero_is_an_error_that_names_the_limit() {
         let limits = Limits::new();
-        let errors = [limits.try_max_connections(0), limits.try_max_per_key(0)];
+        let errors = [
+            limits.try_max_connections(0),
+            limits.try_max_per_key(0),
+            limits.try_buffer_budget(0),
+        ];
         let texts = errors.map(|error| error.unwrap_err().to_string());
         assert_eq!(texts[0], "max_connections must not be zero");
         assert_eq!(texts[1], "max_per_key must not be zero");
+        assert_eq!(texts[2], "buffer_budget must not be zero");
     }
 
     #[test]

@@ -11,13 +11,16 @@
 
 mod admission;
 mod body;
+mod budget;
 mod future;
 mod key;
 mod layer;
 mod limits;
+mod meter;
 mod service;
 mod slot;
 
+pub(crate) use self::meter::Account;
 pub use self::{
     admission::{Admission, Permit, Refused},
     body::AdmittedBody,
@@ -25,6 +28,7 @@ pub use self::{
     key::Key,
     layer::BackpressureLayer,
     limits::{Limits, LimitsError},
+    meter::{Charge, Meter},
     service::BackpressureService,
     slot::{Held, PermitSlot, PermitSlots, Permits},
 };

@@ -62,7 +62,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match self.admit(request) {
-            Ok((request, held)) => ResponseFuture::admitted(self.inner.call(request), held),
+            Ok((request, held)) => {
+                ResponseFuture::admitted(self.inner.call(request), held, self.stats.clone())
+            }
             Err(refused) => {
                 self.stats.count_rejected();
                 ResponseFuture::refused(refused)

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Permit;
+use super::{Account, Permit};
 
 /// A permit on its way from the request to what lives as long as the connection: the
 /// upgraded socket, or the response's body. A request's extensions are cloned, and a
@@ -43,7 +43,15 @@ impl PermitSlots {
 #[derive(Debug, Default)]
 #[must_use = "dropped at once they count nothing"]
 #[expect(clippy::box_collection, reason = "every socket pays for its room")]
-pub struct Permits(#[expect(dead_code, reason = "it is held, not read")] Option<Box<Vec<Permit>>>);
+pub struct Permits(Option<Box<Vec<Permit>>>);
+
+impl Permits {
+    /// What counts the bytes of the socket that holds them, where there is a budget.
+    pub(crate) fn account(&self) -> Option<Box<Account>> {
+        let permits = self.0.as_deref()?;
+        Account::new(permits.iter().filter_map(Permit::budget))
+    }
+}
 
 /// Holds a permit until it is taken, or until there is nobody left to take it.
 #[derive(Debug)]

@@ -3,6 +3,7 @@ use std::time::Duration;
 #[cfg(feature = "deflate")]
 use super::deflate::Deflate;
 use super::origin::{AllowedOrigin, OriginPolicy};
+use super::slow::{OnSlow, SlowPeer};
 use crate::{Drain, Stats};
 
 /// The settings of a socket.
@@ -18,6 +19,8 @@ use crate::{Drain, Stats};
 /// | [`idle_timeout`](Self::idle_timeout) | none |
 /// | [`inbound_bytes`](Self::inbound_bytes) | 64 KiB |
 /// | [`outbound_bytes`](Self::outbound_bytes) | 1 MiB |
+/// | [`outbound_messages`](Self::outbound_messages) | 1,024 |
+/// | [`slow_at`](Self::slow_at) | 80 % of either |
 /// | [`origins`](Self::origins) | the request's own host |
 /// | [`stats`](Self::stats) | the process's |
 /// | [`drain`](Self::drain) | none |
@@ -48,6 +51,9 @@ pub struct WsConfig {
     idle_timeout: Option<Duration>,
     inbound_bytes: usize,
     outbound_bytes: usize,
+    outbound_messages: usize,
+    slow_at: Option<u8>,
+    on_slow: Option<OnSlow>,
     #[cfg(feature = "deflate")]
     deflate: Option<Deflate>,
     origins: OriginPolicy,
@@ -127,6 +133,9 @@ impl WsConfig {
             idle_timeout: None,
             inbound_bytes: 64 << 10,
             outbound_bytes: 1 << 20,
+            outbound_messages: 1024,
+            slow_at: Some(80),
+            on_slow: None,
             #[cfg(feature = "deflate")]
             deflate: None,
             origins: OriginPolicy::SameHost,
@@ -166,6 +175,64 @@ impl WsConfig {
         /// are the most that is held.
         outbound_bytes, try_outbound_bytes, usize, 0, std::convert::identity
     );
+    nonzero!(
+        /// How many messages wait for the peer before `send` does, whatever they hold:
+        /// those that were accepted and of which the transport has not taken all. The
+        /// subscriptions that are [forwarded](super::WebSocket::forward) fill half of it
+        /// at the most.
+        outbound_messages, try_outbound_messages, usize, 0, std::convert::identity
+    );
+
+    /// A peer is slow when so many percent of [`outbound_bytes`](Self::outbound_bytes) or
+    /// of [`outbound_messages`](Self::outbound_messages) wait for it: it is counted in
+    /// [`Snapshot::slow_total`](crate::Snapshot::slow_total), and [`on_slow`](Self::on_slow)
+    /// is called; once, until it has taken so much that less than half of that waits.
+    /// `None`: nobody is.
+    ///
+    /// # Panics
+    /// On zero, and on more than 100.
+    pub fn slow_at(mut self, percent: impl Into<Option<u8>>) -> Self {
+        let percent = percent.into();
+        assert!(
+            percent.is_none_or(|percent| (1..=100).contains(&percent)),
+            "slow_at must be from 1 to 100"
+        );
+        self.slow_at = percent;
+        self
+    }
+
+    /// As [`slow_at`](Self::slow_at), for values from outside.
+    ///
+    /// # Errors
+    /// On zero, and on more than 100.
+    pub fn try_slow_at(self, percent: impl Into<Option<u8>>) -> Result<Self, ConfigError> {
+        match percent.into() {
+            Some(0 | 101..) => Err(ConfigError::OutOfRange {
+                name: "slow_at",
+                from: 1,
+                to: 100,
+            }),
+            percent => Ok(self.slow_at(percent)),
+        }
+    }
+
+    /// Called when a peer has become slow: see [`slow_at`](Self::slow_at). It is called by
+    /// the connection's own task, between two steps of it, so it must not block. A panic
+    /// in it is counted, and changes nothing.
+    ///
+    /// ```
+    /// use towpath::ws::WsConfig;
+    ///
+    /// // For one socket: `upgrade.configure(|config| config.on_slow(…))`.
+    /// let config = WsConfig::new().on_slow(|slow| {
+    ///     eprintln!("{} messages wait", slow.buffered_messages);
+    /// });
+    /// # let _ = config;
+    /// ```
+    pub fn on_slow(mut self, tell: impl Fn(&SlowPeer) + Send + Sync + 'static) -> Self {
+        self.on_slow = Some(OnSlow(std::sync::Arc::new(tell)));
+        self
+    }
 
     /// A ping goes out after so long without traffic in one of the two directions; a
     /// peer from which no byte came for twice as long is gone. `None`: no pings, and
@@ -372,6 +439,22 @@ impl WsConfig {
         self.outbound_bytes
     }
 
+    /// See [`outbound_messages`](Self::outbound_messages).
+    #[must_use]
+    pub const fn outbound_message_bound(&self) -> usize {
+        self.outbound_messages
+    }
+
+    /// See [`slow_at`](Self::slow_at).
+    #[must_use]
+    pub const fn slow_percent(&self) -> Option<u8> {
+        self.slow_at
+    }
+
+    pub(crate) const fn slow_listener(&self) -> Option<&OnSlow> {
+        self.on_slow.as_ref()
+    }
+
     /// See [`deflate`](Self::deflate).
     #[cfg(feature = "deflate")]
     #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
@@ -421,6 +504,8 @@ mod tests {
         assert_eq!(config.idle_limit(), None);
         assert_eq!(config.inbound_bound(), 65_536);
         assert_eq!(config.outbound_bound(), 1_048_576);
+        assert_eq!(config.outbound_message_bound(), 1_024);
+        assert_eq!(config.slow_percent(), Some(80));
         assert_eq!(config.origin_policy(), &OriginPolicy::SameHost);
     }
 
@@ -445,9 +530,21 @@ mod tests {
             ("idle_timeout", WsConfig::new().try_idle_timeout(zero)),
             ("inbound_bytes", WsConfig::new().try_inbound_bytes(0)),
             ("outbound_bytes", WsConfig::new().try_outbound_bytes(0)),
+            (
+                "outbound_messages",
+                WsConfig::new().try_outbound_messages(0),
+            ),
         ] {
             assert_eq!(result.unwrap_err(), ConfigError::Zero(name));
         }
+        for percent in [0, 101, 255] {
+            let error = WsConfig::new().try_slow_at(percent).unwrap_err();
+            assert_eq!(error.to_string(), "slow_at must be from 1 to 100");
+        }
+        assert_eq!(
+            WsConfig::new().try_slow_at(None).unwrap().slow_percent(),
+            None
+        );
         let config = WsConfig::new().try_heartbeat(None).unwrap();
         assert_eq!(config.heartbeat_interval(), None);
     }

@@ -31,13 +31,18 @@ use super::{
     idle::Idle,
     protocol::{CloseCode, Connection, Extensions, Limits, Outbox, Outgoing, Role, Text},
     service::WsSettings,
-    shared::{Agreed, Shared},
+    shared::{Agreed, Bound, Shared},
     socket::WebSocket,
     source::FrameSource,
     span::Trace,
     transport::Transport,
 };
-use crate::{Expiry, Stats, backpressure::Permits, drain::DrainGuard, expiry};
+use crate::{
+    Expiry, Stats,
+    backpressure::{Account, Permits},
+    drain::DrainGuard,
+    expiry,
+};
 
 /// A driver yields to the scheduler after so many rounds …
 const MAX_ROUNDS: u32 = 32;
@@ -154,6 +159,10 @@ struct Engine<T> {
     settings: WsSettings,
     /// What of `stats.buffered_bytes` is ours.
     buffered: usize,
+    /// Where that is counted against a budget.
+    account: Option<Box<Account>>,
+    /// It was told that the peer is slow.
+    slow: bool,
     guard: Option<DrainGuard>,
     drain_at: Option<Box<Instant>>,
     now: Instant,
@@ -228,7 +237,10 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
                 expiry: expiry.clone(),
             },
             settings.inbound_bound(),
-            settings.outbound_bound(),
+            Bound {
+                messages: settings.outbound_message_bound(),
+                bytes: settings.outbound_bound(),
+            },
         ));
         let limits = Limits {
             max_frame_size: settings.frame_limit(),
@@ -264,6 +276,8 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             blocked: None,
             settings,
             buffered: 0,
+            account: permits.account(),
+            slow: false,
             guard,
             drain_at: None,
             now,
@@ -303,6 +317,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
         *this.familiar &= is_same;
         engine.watch_drain(cx);
         engine.watch_expiry(cx);
+        engine.watch_budget(cx);
         let mut bytes = 0;
         for _ in 0..MAX_ROUNDS {
             let read = engine.read(cx, &mut scratch);
@@ -360,7 +375,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
         if engine.drain_is_due() {
             engine.begin_drain();
         }
-        engine.settle();
+        engine.settle(cx.waker());
         scratch.give_back();
         cx.waker().wake_by_ref();
         Poll::Pending

@@ -5,7 +5,7 @@ use tower_layer::Layer;
 #[cfg(feature = "deflate")]
 use super::deflate::Deflate;
 use super::{
-    WsConfig,
+    SlowPeer, WsConfig,
     origin::OriginPolicy,
     service::{WsService, WsSettings},
 };
@@ -137,6 +137,27 @@ impl WsLayer {
     /// On zero.
     pub fn outbound_bytes(self, bytes: usize) -> Self {
         self.change(|config| config.outbound_bytes(bytes))
+    }
+
+    /// See [`WsConfig::outbound_messages`].
+    ///
+    /// # Panics
+    /// On zero.
+    pub fn outbound_messages(self, messages: usize) -> Self {
+        self.change(|config| config.outbound_messages(messages))
+    }
+
+    /// See [`WsConfig::slow_at`].
+    ///
+    /// # Panics
+    /// On zero, and on more than 100.
+    pub fn slow_at(self, percent: impl Into<Option<u8>>) -> Self {
+        self.change(|config| config.slow_at(percent))
+    }
+
+    /// See [`WsConfig::on_slow`].
+    pub fn on_slow(self, tell: impl Fn(&SlowPeer) + Send + Sync + 'static) -> Self {
+        self.change(|config| config.on_slow(tell))
     }
 
     /// See [`WsConfig::deflate`].

@@ -23,8 +23,10 @@ pub(crate) struct Lent {
     pub(crate) out: Box<Outbox>,
     /// What was in it before.
     had: usize,
-    /// It takes messages while less than this is in it.
+    /// It takes messages while less than this is in it …
     limit: usize,
+    /// … and it has taken fewer than so many.
+    most: u64,
     /// The messages it took.
     pub(crate) sent: u64,
 }
@@ -38,12 +40,14 @@ pub(crate) fn lend(
     owner: &Shared,
     out: Box<Outbox>,
     limit: usize,
+    most: usize,
 ) -> Result<Displaced, Box<Outbox>> {
     let lent = Lent {
         owner,
         had: out.len(),
         out,
         limit,
+        most: most as u64,
         sent: 0,
     };
     let mut lent = Some(lent);
@@ -80,13 +84,16 @@ pub(crate) fn send(owner: &Shared, message: &mut Option<Outgoing>) -> bool {
         let Some(lent) = &mut *slot else {
             return false;
         };
-        if !std::ptr::eq(lent.owner, owner) || lent.out.len() >= lent.limit {
+        if !std::ptr::eq(lent.owner, owner)
+            || lent.out.len() >= lent.limit
+            || lent.sent >= lent.most
+        {
             return false;
         }
         if let Some(message) = message.take() {
             lent.out.push_plain(message);
             lent.sent += 1;
-            owner.said_directly(lent.out.len() - lent.had);
+            owner.said_directly(lent.out.len() - lent.had, lent.sent);
         }
         true
     })

@@ -17,6 +17,7 @@ mod origin;
 pub mod protocol;
 mod service;
 mod shared;
+mod slow;
 mod socket;
 mod source;
 mod span;
@@ -40,6 +41,7 @@ pub use protocol::{
 pub use service::{WsService, WsSettings};
 #[cfg(feature = "client")]
 pub(crate) use shared::{weight, weight_out};
+pub use slow::SlowPeer;
 pub use socket::{Permit, Receiver, Sender, Uncompressed, WebSocket};
 pub use source::{FrameSink, FrameSource};
 pub use transport::{IoTransport, Received, TcpTransport, Transport};

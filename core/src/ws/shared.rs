@@ -37,6 +37,13 @@ pub(crate) fn weight_out(outgoing: &Outgoing) -> usize {
 /// Sources that are attached and not taken over.
 pub(crate) type Attached = Vec<Box<dyn FrameSource>>;
 
+/// What may wait for the peer before `send` waits: so many messages or so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
 /// The state of one socket.
 ///
 /// The lock is held for moves of data only: wakers, messages and user code are
@@ -45,12 +52,14 @@ pub(crate) struct Shared {
     /// What few sockets have, boxed.
     agreed: Option<Box<Agreed>>,
     inbound_bound: usize,
-    outbound_bound: usize,
+    outbound_bound: Bound,
     /// Something was said through the lock that its driver has not taken, or
     /// nothing may be said: what is said now must not go past it.
     has_queued: AtomicBool,
     /// The bytes that went straight into the outbox, past `State::unsent`.
     directly: AtomicUsize,
+    /// The messages that these are.
+    directly_said: AtomicUsize,
     /// The receiver has to ask under the lock for each message.
     watched: AtomicBool,
     /// What the receiver has given out of its own batch, ever; only it adds.
@@ -91,8 +100,10 @@ pub(crate) struct State {
     /// Accepted by `send` and not yet taken by the driver.
     pub(crate) queue: VecDeque<Outgoing>,
     pub(crate) queue_weight: usize,
-    /// What the driver has taken and the transport has not.
-    pub(crate) unsent: usize,
+    /// What the driver has taken and the transport has not, and the messages of which
+    /// that is something.
+    unsent: usize,
+    unsent_messages: usize,
     /// How `recv` ends behind the inbox, once that is known.
     pub(crate) receive_end: Option<Result<(), Box<Error>>>,
     /// Why nothing can be sent any more, once that is so.
@@ -124,7 +135,7 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(agreed: Agreed, inbound_bound: usize, outbound_bound: usize) -> Self {
+    pub(crate) fn new(agreed: Agreed, inbound_bound: usize, outbound_bound: Bound) -> Self {
         let has_any = agreed.protocol.is_some() || agreed.expiry.is_some();
         Self {
             agreed: has_any.then(|| Box::new(agreed)),
@@ -132,6 +143,7 @@ impl Shared {
             outbound_bound,
             has_queued: AtomicBool::new(false),
             directly: AtomicUsize::new(0),
+            directly_said: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
             given: AtomicUsize::new(0),
             round_trip: AtomicU32::new(0),
@@ -143,6 +155,7 @@ impl Shared {
                 queue: VecDeque::new(),
                 queue_weight: 0,
                 unsent: 0,
+                unsent_messages: 0,
                 receive_end: None,
                 send_end: None,
                 end_seen: false,
@@ -265,15 +278,23 @@ impl Shared {
         self.has_queued.load(Relaxed)
     }
 
-    /// So many bytes went straight into the outbox in this poll of the handler.
-    pub(crate) fn said_directly(&self, bytes: usize) {
+    /// So many bytes, and messages, went straight into the outbox in this poll of the
+    /// handler.
+    pub(crate) fn said_directly(&self, bytes: usize, messages: u64) {
         self.directly.store(bytes, Relaxed);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "as many as fit into memory"
+        )]
+        self.directly_said.store(messages as usize, Relaxed);
     }
 
     /// The driver knows what it has not sent.
-    pub(crate) fn count_unsent(&self, state: &mut State, unsent: usize) {
+    pub(crate) fn count_unsent(&self, state: &mut State, unsent: usize, messages: usize) {
         state.unsent = unsent;
+        state.unsent_messages = messages;
         self.directly.store(0, Relaxed);
+        self.directly_said.store(0, Relaxed);
     }
 
     /// What was accepted and the transport has not taken: what counts against the
@@ -282,15 +303,21 @@ impl Shared {
         state.queue_weight + state.unsent + self.directly.load(Relaxed)
     }
 
+    /// The messages of it.
+    fn outbound_messages(&self, state: &State) -> usize {
+        state.queue.len() + state.unsent_messages + self.directly_said.load(Relaxed)
+    }
+
     fn has_room(&self, state: &State) -> bool {
-        self.outbound(state) < self.outbound_bound
+        self.outbound(state) < self.outbound_bound.bytes
+            && self.outbound_messages(state) < self.outbound_bound.messages
     }
 
     pub(crate) fn buffered_amount(&self) -> usize {
         self.outbound(&self.lock())
     }
 
-    pub(crate) const fn outbound_bound(&self) -> usize {
+    pub(crate) const fn outbound_bound(&self) -> Bound {
         self.outbound_bound
     }
 
@@ -587,6 +614,7 @@ impl State {
         self.send_end.get_or_insert_with(|| end.clone().into());
         self.queue_weight = 0;
         self.unsent = 0;
+        self.unsent_messages = 0;
         let wakers = self
             .receiving
             .take()

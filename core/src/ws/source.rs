@@ -27,8 +27,10 @@ pub trait FrameSource: Send {
 pub struct FrameSink<'a> {
     connection: &'a mut Connection,
     out: &'a mut Outbox,
-    /// It is full with so many bytes.
+    /// It is full with so many bytes …
     bound: usize,
+    /// … or messages.
+    most: usize,
     sent: u64,
 }
 
@@ -37,11 +39,13 @@ impl<'a> FrameSink<'a> {
         connection: &'a mut Connection,
         out: &'a mut Outbox,
         bound: usize,
+        most: usize,
     ) -> Self {
         Self {
             connection,
             out,
             bound,
+            most,
             sent: 0,
         }
     }
@@ -49,7 +53,7 @@ impl<'a> FrameSink<'a> {
     /// Whether enough waits: what is put in all the same is sent.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.out.len() >= self.bound
+        self.out.len() >= self.bound || self.out.messages() as u64 + self.sent >= self.most as u64
     }
 
     /// Sends a message in a frame of its own.

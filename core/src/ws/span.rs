@@ -69,6 +69,11 @@ impl Trace {
         }
     }
 
+    /// Another reason than it had: what that said of the end did not come true.
+    pub(super) const fn ends_instead(&mut self, cause: &'static str, code: CloseCode) {
+        self.end = Some((cause, Some(code)));
+    }
+
     /// The one event of its end. Without a close frame the code is 1006
     /// (RFC 6455 §7.4.1).
     pub(super) fn closed(&self, otherwise: &'static str) {

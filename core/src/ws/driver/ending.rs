@@ -1,6 +1,6 @@
 //! How a connection ends; the table of it is in `docs/driver.md`.
 
-use std::{mem, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{mem, sync::atomic::Ordering::Relaxed, task::Context, time::Duration};
 
 use tokio::time::Instant;
 
@@ -240,7 +240,12 @@ impl<T: Transport> Engine<T> {
             return;
         }
         self.ends(cause, Some(frame.code));
-        self.end_handles(&Error::closed(Some(&frame)));
+        self.discard_queue(&Error::closed(Some(&frame)));
+        self.begin_closing(Wire::Close(frame));
+    }
+
+    fn discard_queue(&mut self, end: &Error) {
+        self.end_handles(end);
         // Also what a half in another task has said since.
         let mut state = self.shared.lock();
         state.queue_weight = 0;
@@ -249,7 +254,6 @@ impl<T: Transport> Engine<T> {
         drop(said_since);
         self.queue.clear();
         self.queue_weight = 0;
-        self.begin_closing(Wire::Close(frame));
     }
 
     /// What the peer was let in with has expired: what was accepted by now goes out,
@@ -259,6 +263,58 @@ impl<T: Transport> Engine<T> {
         self.ends("credential expired", Some(frame.code));
         self.end_handles(&Error::closed(Some(&frame)));
         self.begin_closing(Wire::Close(frame));
+    }
+
+    /// Whether others need the room that this socket takes.
+    pub(super) fn watch_budget(&mut self, cx: &Context<'_>) {
+        let account = self.account.as_mut();
+        if account.is_some_and(|account| account.take_cut(cx.waker())) {
+            self.stats.counters().shed.fetch_add(1, Relaxed);
+            self.shed();
+        }
+    }
+
+    /// Closed for others: what is not begun is discarded, also of what is encoded, and
+    /// what is being received.
+    fn shed(&mut self) {
+        let frame = CloseFrame::new(CloseCode::TRY_AGAIN_LATER, "over budget");
+        if self.phase.is_live() {
+            self.cut(frame, "over budget");
+        } else if self.connection.close_sent() || self.is_dead() {
+            // It was on its way out, and its peer has taken nothing since.
+            return self.abort(&Error::PeerGone);
+        } else {
+            self.close_instead(frame);
+        }
+        self.connection.forget();
+        if let Phase::Closing(closing) = &mut self.phase {
+            // What is still read is thrown away; the peer's close frame too.
+            closing.breached = true;
+            closing.overdue = true;
+        }
+        self.out.take_if(|out| {
+            out.discard_unbegun();
+            out.is_empty()
+        });
+    }
+
+    /// What it was to say at its end is no longer true, since what stood in front is
+    /// discarded. Where it was to say nothing it says nothing.
+    fn close_instead(&mut self, frame: CloseFrame) {
+        let end = Error::closed(Some(&frame));
+        self.discard_queue(&end);
+        let Phase::Closing(closing) = &mut self.phase else {
+            return;
+        };
+        if matches!(closing.wire, Wire::Nothing) {
+            return;
+        }
+        let replaced = self.shared.lock().send_end.replace(end.into());
+        drop(replaced);
+        if let Some(trace) = &mut self.trace {
+            trace.ends_instead("over budget", frame.code);
+        }
+        closing.wire = Wire::Close(frame);
     }
 
     /// Ends both directions for the handles.
@@ -477,6 +533,7 @@ impl<T: Transport> Engine<T> {
         self.heartbeat = None;
         self.idle = None;
         self.expiry = None;
+        self.account = None;
         self.phase = Phase::Dead {
             until: self.now + GRACE,
         };

@@ -2,6 +2,7 @@
 
 use std::{
     mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll, Waker},
 };
@@ -18,6 +19,7 @@ use crate::ws::{
     lent::{self, Displaced},
     protocol::Outbox,
     shared::{State, Told, weight_out},
+    slow::{Crossing, OnSlow, SlowPeer, crossing},
     source::FrameSink,
     transport::Transport,
 };
@@ -27,6 +29,14 @@ enum Wrote {
     All,
     Blocked,
     Broken,
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "as many as fit into memory"
+)]
+const fn count(out: &mut Outbox, messages: u64) {
+    out.count_messages(messages as usize);
 }
 
 impl<T: Transport> Engine<T> {
@@ -66,8 +76,8 @@ impl<T: Transport> Engine<T> {
         }
         self.queue_weight += mem::take(&mut state.queue_weight);
         // It counts against the bound from now on, also in this turn's next round.
-        let unsent = self.queue_weight + self.out.as_ref().map_or(0, |out| out.len());
-        self.shared.count_unsent(&mut state, unsent);
+        let (unsent, messages) = self.unsent();
+        self.shared.count_unsent(&mut state, unsent, messages);
         let close = state.close.take();
         let orphaned = state.handles == 0;
         let attached = mem::take(&mut state.attached);
@@ -105,8 +115,10 @@ impl<T: Transport> Engine<T> {
             return None;
         }
         let out = Self::take_out(&mut self.out, scratch);
-        let limit = WRITE_AHEAD.min(self.shared.outbound_bound());
-        match lent::lend(&self.shared, out, limit) {
+        let bound = self.shared.outbound_bound();
+        let limit = WRITE_AHEAD.min(bound.bytes);
+        let most = bound.messages.saturating_sub(out.messages());
+        match lent::lend(&self.shared, out, limit, most) {
             Ok(displaced) => Some(displaced),
             Err(out) => {
                 Self::keep_out(&mut self.out, out, scratch);
@@ -117,9 +129,10 @@ impl<T: Transport> Engine<T> {
 
     /// Takes back what [`Self::lend`] lent.
     pub(super) fn take_back(&mut self, displaced: Option<Displaced>, scratch: &mut Scratch) {
-        let Some(lent) = displaced.and_then(lent::take_back) else {
+        let Some(mut lent) = displaced.and_then(lent::take_back) else {
             return;
         };
+        count(&mut lent.out, lent.sent);
         Self::keep_out(&mut self.out, lent.out, scratch);
         if lent.sent > 0 {
             self.data_waits = true;
@@ -243,9 +256,10 @@ impl<T: Transport> Engine<T> {
             self.connection.send(message, out);
             sent += 1;
         }
+        count(out, sent);
         if more {
             sent += self.poll_sources(cx, out);
-            more = out.len() >= WRITE_AHEAD;
+            more = out.len() >= WRITE_AHEAD || out.messages() >= self.forwarded_bound();
         }
         if self.queue.is_empty() {
             self.say_close(out);
@@ -269,6 +283,7 @@ impl<T: Transport> Engine<T> {
     fn poll_sources(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> u64 {
         let mut sent = 0;
         let mut index = 0;
+        let most = self.forwarded_bound();
         while self.phase.is_live() && index < self.sources.len() {
             // Full while something of the handler's waits in front of it.
             let bound = if self.queue.is_empty() {
@@ -276,9 +291,11 @@ impl<T: Transport> Engine<T> {
             } else {
                 0
             };
-            let mut sink = FrameSink::new(&mut self.connection, out, bound);
+            let mut sink = FrameSink::new(&mut self.connection, out, bound, most);
             let polled = self.sources[index].poll_frames(cx, &mut sink);
-            sent += sink.sent();
+            let put = sink.sent();
+            count(out, put);
+            sent += put;
             match polled {
                 Poll::Ready(Some(frame)) => {
                     self.cut(frame, "too slow");
@@ -294,6 +311,12 @@ impl<T: Transport> Engine<T> {
             }
         }
         sent
+    }
+
+    /// How many messages of the sources may wait: half of the bound, since the handler
+    /// would never find room in it otherwise.
+    fn forwarded_bound(&self) -> usize {
+        (self.shared.outbound_bound().messages / 2).max(1)
     }
 
     fn after_all_is_written(&mut self, cx: &mut Context<'_>) {
@@ -337,13 +360,13 @@ impl<T: Transport> Engine<T> {
     /// Tells the handles what is left of what they sent, and those who wait
     /// that there is room; false where nobody waited and nothing was told in the
     /// meantime.
-    pub(super) fn settle(&mut self) -> bool {
-        self.settle_then(|_, _| None)
+    pub(super) fn settle(&mut self, waker: &Waker) -> bool {
+        self.settle_then(waker, |_, _| None)
     }
 
     /// Goes to sleep, unless something was told in the meantime.
     pub(super) fn park(&mut self, waker: &Waker, handler: bool, scratch: &mut Scratch) -> bool {
-        !self.settle_then(|state, quiet| {
+        !self.settle_then(waker, |state, quiet| {
             // An idle connection owns no queue.
             if state.queue.is_empty() && state.queue.capacity() > 0 {
                 scratch.queue = mem::take(&mut state.queue);
@@ -360,12 +383,14 @@ impl<T: Transport> Engine<T> {
     /// dropped; true where there is something to do.
     fn settle_then(
         &mut self,
+        waker: &Waker,
         sleep: impl FnOnce(&mut State, bool) -> Option<Option<Waker>>,
     ) -> bool {
-        let unsent = self.queue_weight + self.out.as_ref().map_or(0, |out| out.len());
+        let (unsent, messages) = self.unsent();
         let mut state = self.shared.lock();
-        self.shared.count_unsent(&mut state, unsent);
+        self.shared.count_unsent(&mut state, unsent, messages);
         let buffered = unsent + state.queue_weight;
+        let messages = messages + state.queue.len();
         let waiting = self.shared.take_waiting(&mut state);
         // What the handler took in this turn may have made room for reading: nobody is
         // woken for that, since nothing is registered while the inbox is full.
@@ -373,18 +398,63 @@ impl<T: Transport> Engine<T> {
         let quiet = waiting.is_empty() && !state.changed && !resumes;
         let slept = sleep(&mut state, quiet);
         drop(state);
-        self.count_buffered(buffered);
+        self.count_buffered(buffered + self.assembled(), waker);
+        if buffered > 0 || self.slow {
+            self.watch_slowness(messages, buffered);
+        }
         for waker in waiting.into_wakers() {
             waker.wake();
         }
         slept.is_none()
     }
 
-    fn count_buffered(&mut self, buffered: usize) {
+    /// What was taken from the handles, and the transport has not: bytes and messages.
+    fn unsent(&self) -> (usize, usize) {
+        let out = self.out.as_deref();
+        let (bytes, messages) = out.map_or((0, 0), |out| (out.len(), out.messages()));
+        (self.queue_weight + bytes, self.queue.len() + messages)
+    }
+
+    /// Tells that the peer has become slow, once until it is no longer.
+    fn watch_slowness(&mut self, messages: usize, bytes: usize) {
+        let Some(percent) = self.settings.slow_percent() else {
+            return;
+        };
+        let bound = self.shared.outbound_bound();
+        match crossing(percent, &[(messages, bound.messages), (bytes, bound.bytes)]) {
+            Some(Crossing::Up) if !self.slow && self.phase.is_live() => {}
+            Some(Crossing::Down) => return self.slow = false,
+            _ => return,
+        }
+        self.slow = true;
+        self.stats.counters().slow.fetch_add(1, Relaxed);
+        let peer = SlowPeer {
+            buffered_bytes: bytes,
+            buffered_messages: messages,
+        };
+        if let Some(OnSlow(tell)) = self.settings.slow_listener()
+            && catch_unwind(AssertUnwindSafe(|| tell(&peer))).is_err()
+        {
+            self.stats.counters().panics.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What came of the message that is in the making.
+    fn assembled(&self) -> usize {
+        usize::try_from(self.connection.assembled()).unwrap_or(usize::MAX)
+    }
+
+    fn count_buffered(&mut self, buffered: usize, waker: &Waker) {
+        if buffered == self.buffered {
+            return;
+        }
+        if let Some(account) = &mut self.account {
+            account.hold(buffered, waker);
+        }
         let gauge = &self.stats.counters().buffered_bytes;
         if buffered > self.buffered {
             gauge.fetch_add((buffered - self.buffered) as u64, Relaxed);
-        } else if buffered < self.buffered {
+        } else {
             gauge.fetch_sub((self.buffered - buffered) as u64, Relaxed);
         }
         self.buffered = buffered;

@@ -1,5 +1,7 @@
 //! The rules of the driver, each by its name (`docs/driver.md`).
 
+mod bounds;
+mod budget;
 #[cfg(feature = "deflate")]
 mod deflate;
 mod drain;

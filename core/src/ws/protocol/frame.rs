@@ -1,6 +1,8 @@
 //! The frame's header (RFC 6455 §5.2).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+#[cfg(any(test, feature = "deflate"))]
+use bytes::{BufMut, BytesMut};
 
 use super::{error::ProtocolError, message::Message};
 
@@ -134,6 +136,7 @@ impl Header {
     }
 
     /// Appends the header to `out`.
+    #[cfg(any(test, feature = "deflate"))]
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         let (bytes, end) = self.encoded();
         out.put_slice(&bytes[..end]);

@@ -37,6 +37,10 @@ pub struct Outbox {
     large_len: usize,
     /// The bytes at the end of `small` that stand behind all of `large`.
     behind: usize,
+    /// Data messages of which something waits, as far as they were counted.
+    messages: usize,
+    /// The frame at the front, where something of it was taken.
+    begun: Begun,
     /// The buffers of large payloads that were written.
     spares: Spares,
 }
@@ -47,6 +51,13 @@ struct Large {
     /// So many bytes of `small` stand between the last large payload and this.
     before: usize,
     bytes: Bytes,
+}
+
+/// What is left of a frame that was taken in part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Begun {
+    left: usize,
+    is_data: bool,
 }
 
 impl Outbox {
@@ -60,6 +71,80 @@ impl Outbox {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Data messages, of those that were [counted](Self::count_messages), of which
+    /// something waits.
+    pub(crate) const fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// So many data messages were appended. They are counted in batches, so that what is
+    /// written in one go, as nearly everything is, costs nothing more.
+    pub(crate) const fn count_messages(&mut self, count: usize) {
+        self.messages += count;
+    }
+
+    /// Discards every frame that is not begun.
+    pub(crate) fn discard_unbegun(&mut self) {
+        let begun = self.begun;
+        let messages = usize::from(begun.is_data).min(self.messages);
+        let rest = self.copy_to_bytes(begun.left);
+        let spares = std::mem::take(&mut self.spares);
+        *self = Self {
+            messages,
+            begun,
+            spares,
+            ..Self::default()
+        };
+        self.push_encoded(&rest);
+    }
+
+    /// `count` bytes are to go off the front.
+    #[inline]
+    fn count_taken(&mut self, count: usize) {
+        if count == self.len() {
+            self.messages = 0;
+            self.begun = Begun::default();
+        } else if count < self.begun.left {
+            self.begun.left -= count;
+        } else if count > 0 {
+            self.walk(count);
+        }
+    }
+
+    /// Goes over the frames in the first `count` bytes, by their headers.
+    fn walk(&mut self, count: usize) {
+        let small = &self.small[self.taken..];
+        let (mut small, behind) = small.split_at(small.len() - self.behind);
+        let mut parts = self.large.iter().flat_map(|Large { before, bytes }| {
+            let (between, rest) = small.split_at(*before);
+            small = rest;
+            [between, &bytes[..]]
+        });
+        let mut part = parts.next().unwrap_or(behind);
+        let mut part_at = 0;
+        let mut frame = self.begun;
+        let mut end = frame.left;
+        loop {
+            if end > count {
+                frame.left = end - count;
+                break;
+            }
+            self.messages -= usize::from(frame.is_data).min(self.messages);
+            frame = Begun::default();
+            if end == count {
+                break;
+            }
+            while end >= part_at + part.len() {
+                part_at += part.len();
+                part = parts.next().unwrap_or(behind);
+            }
+            let (is_data, len) = frame_len(&part[end - part_at..]);
+            frame.is_data = is_data;
+            end += len;
+        }
+        self.begun = frame;
     }
 
     /// Appends a message in one frame, masked where a key is given.
@@ -233,6 +318,7 @@ impl Buf for Outbox {
     /// Where `count` is more than what remains.
     fn advance(&mut self, mut count: usize) {
         assert!(count <= self.len(), "advanced past the end");
+        self.count_taken(count);
         while let Some(Large { before, bytes }) = self.large.front_mut() {
             let small = count.min(*before);
             *before -= small;
@@ -259,6 +345,11 @@ impl Buf for Outbox {
     }
 
     fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        if let Some(Large { before: 0, bytes }) = self.large.front()
+            && len <= bytes.len()
+        {
+            self.count_taken(len);
+        }
         if let Some(Large { before: 0, bytes }) = self.large.front_mut()
             && len <= bytes.len()
         {
@@ -274,6 +365,23 @@ impl Buf for Outbox {
         bytes.put(self.take(len));
         bytes.freeze()
     }
+}
+
+/// Whether a frame is one of a data message, and its length: by its header, which we have
+/// written ourselves.
+fn frame_len(header: &[u8]) -> (bool, usize) {
+    let byte = |at: usize| header.get(at).copied().unwrap_or_default();
+    let is_data = byte(0) & 0x08 == 0;
+    let mask = if byte(1) & 0x80 == 0 { 0 } else { 4 };
+    let number = |bytes: std::ops::Range<usize>| {
+        bytes.fold(0_usize, |number, at| number << 8 | usize::from(byte(at)))
+    };
+    let len = match byte(1) & 0x7F {
+        126 => 4 + number(2..4),
+        127 => 10 + number(2..10),
+        short => 2 + usize::from(short),
+    };
+    (is_data, mask + len)
 }
 
 #[cfg(test)]
@@ -328,6 +436,54 @@ mod tests {
                 }
             }
             prop_assert_eq!(taken, expected);
+        }
+
+        #[test]
+        fn knows_how_many_messages_wait_and_which_frame_is_begun(
+            frames in proptest::collection::vec((0usize..9000, 0u8..4, any::<bool>()), 1..12),
+            takes in proptest::collection::vec((1usize..7000, any::<bool>()), 1..12),
+            discard_at in 0usize..12,
+        ) {
+            let mut outbox = Outbox::default();
+            // Where each ends, and whether it is a message's.
+            let mut ends = Vec::new();
+            for (len, kind, masked) in frames {
+                let mask = masked.then_some([1, 2, 3, 4]);
+                let message = Message::binary(vec![0x81; len]);
+                match kind {
+                    0 => outbox.push_control(Opcode::Ping, &[0x81; 100][..len % 100], mask),
+                    1 => outbox.push_encoded(&super::super::frame::server_frame(&message)),
+                    2 => outbox.push_compressed(Opcode::Text, vec![0x81; len], mask),
+                    _ => outbox.push_message(message, mask),
+                }
+                outbox.count_messages(usize::from(kind > 0));
+                ends.push((outbox.len(), kind > 0));
+            }
+            let mut taken = 0;
+            for (index, (take, as_bytes)) in takes.into_iter().enumerate() {
+                if index == discard_at {
+                    outbox.discard_unbegun();
+                    let begun = |end: &&(usize, bool)| end.0 > taken;
+                    let first = ends.iter().position(|end| end.0 > taken);
+                    let start = match first {
+                        Some(0) => 0,
+                        Some(first) => ends[first - 1].0,
+                        None => taken,
+                    };
+                    let kept = ends.iter().find(begun).filter(|_| start < taken);
+                    prop_assert_eq!(outbox.len(), kept.map_or(0, |end| end.0 - taken));
+                    ends = kept.copied().into_iter().collect();
+                }
+                let take = take.min(outbox.len());
+                if as_bytes {
+                    let _ = outbox.copy_to_bytes(take);
+                } else {
+                    outbox.advance(take);
+                }
+                taken += take;
+                let waiting = ends.iter().filter(|(end, data)| *data && *end > taken).count();
+                prop_assert_eq!(outbox.messages(), waiting);
+            }
         }
     }
 }
