@@ -32,6 +32,32 @@ pub(super) type KeyOf = Arc<dyn Fn(&Parts) -> Option<Key> + Send + Sync>;
 /// # let _ = layer;
 /// ```
 ///
+/// # What is bounded, and by what
+///
+/// | bound | default | why |
+/// | --- | --- | --- |
+/// | connections in all: [`Limits::max_connections`] | off | 10,000 a server is a start: what its memory and its open files allow |
+/// | connections of a key: [`Limits::max_per_key`] | off | 5 a user: tabs and devices, not a loop that reconnects |
+/// | bytes over all connections: [`Limits::buffer_budget`] | off | a quarter of the memory: what grows when readers are slow |
+/// | messages that wait for a peer: [`WsConfig::outbound_messages`](crate::ws::WsConfig::outbound_messages) | 1,024 | more are seconds of a chat, and no burst |
+/// | bytes that wait for a peer: [`WsConfig::outbound_bytes`](crate::ws::WsConfig::outbound_bytes) | 1 MiB | a gigabyte for 1,000 stalled readers |
+/// | when a peer counts as slow: [`WsConfig::slow_at`](crate::ws::WsConfig::slow_at) | 80 % of either | before `send` waits, behind every ordinary burst |
+/// | heartbeat: [`WsConfig::heartbeat`](crate::ws::WsConfig::heartbeat) | 30 s | below the idle time-out of proxies, often 60 s |
+/// | keep-alive of event streams: [`KeepAlive`](crate::sse::KeepAlive) | 15 s | the standard's advice; finds who has gone |
+/// | closing handshake: [`WsConfig::close_timeout`](crate::ws::WsConfig::close_timeout) | 5 s | some round trips of a bad line |
+/// | write time-out: [`WsConfig::write_timeout`](crate::ws::WsConfig::write_timeout) | 30 s | a peer that takes no byte for so long is stuck |
+/// | drain: [`Drain`](crate::Drain) | none until it is given; 30 s fits what stops processes | longer than the close time-out, shorter than their patience |
+///
+/// # What the budget counts
+///
+/// Of a socket: what was accepted for it and its transport has not taken, and the message
+/// that it is receiving. Of a streaming response, ours or not: its chunks, until hyper has
+/// written them; what a body keeps to itself cannot be seen. An event stream that is cut
+/// ends in order; another streaming body is counted and never cut, since its reader could
+/// not tell that from its end. A body that is stuck in its transport is polled no more, so
+/// that its bytes stay until the write time-out of the connection. Bodies of known length
+/// are not counted.
+///
 /// An upgrade by other code than ours is not followed: its permit comes back with the
 /// response.
 #[derive(Clone)]
