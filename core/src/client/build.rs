@@ -93,7 +93,7 @@ pub(super) fn in_time(wait: Duration) -> Instant {
 
 /// Where to, checked.
 #[derive(Clone, Debug)]
-struct Target {
+pub(super) struct Target {
     /// With the scheme `http` or `https`, as connectors know it.
     uri: Uri,
     secure: bool,
@@ -458,7 +458,7 @@ impl Established {
 }
 
 impl Target {
-    fn new(uri: &Uri) -> Result<Self, InvalidRequest> {
+    pub(super) fn new(uri: &Uri) -> Result<Self, InvalidRequest> {
         let invalid = |why: &str| InvalidRequest::Uri(format!("{uri}: {why}"));
         let secure = match uri.scheme_str() {
             Some("ws" | "http") => false,
@@ -484,8 +484,16 @@ impl Target {
         Ok(Self { uri, secure })
     }
 
+    pub(super) const fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    pub(super) const fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     /// The host, as it is looked up: the address of IPv6 without its brackets.
-    fn host(&self) -> &str {
+    pub(super) fn host(&self) -> &str {
         let host = self.uri.host().unwrap_or_default();
         host.trim_start_matches('[').trim_end_matches(']')
     }
@@ -494,12 +502,12 @@ impl Target {
         if self.secure { 443 } else { 80 }
     }
 
-    fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.uri.port_u16().unwrap_or_else(|| self.default_port())
     }
 
     /// The value of `Host`: without the port that goes without saying.
-    fn host_header(&self) -> String {
+    pub(super) fn host_header(&self) -> String {
         let host = self.uri.host().unwrap_or_default();
         if self.port() == self.default_port() {
             host.to_owned()

@@ -1,7 +1,7 @@
 use std::{error::Error as StdError, io, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, Response, StatusCode, header};
+use http::{HeaderName, Response, StatusCode};
 
 use crate::{Draining, ws::handshake::AnswerError};
 
@@ -182,18 +182,6 @@ impl ConnectError {
     /// (RFC 9110 §10.2.3).
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        let value = self.response()?.headers().get(header::RETRY_AFTER)?;
-        let value = value.to_str().ok()?.trim();
-        if let Ok(seconds) = value.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        // Digits that no number holds are a time that nobody lives to see.
-        if !value.is_empty() && value.bytes().all(|c| c.is_ascii_digit()) {
-            return Some(Duration::MAX);
-        }
-        let at = httpdate::parse_http_date(value).ok()?;
-        // A date that has passed is now.
-        let now = std::time::SystemTime::now();
-        Some(at.duration_since(now).unwrap_or_default())
+        super::retry_after::parse(self.response()?.headers())
     }
 }

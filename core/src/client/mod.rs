@@ -1,4 +1,6 @@
-//! The client's half of a WebSocket (RFC 6455 §4.1): the same protocol, limits and
+//! Clients: of a WebSocket, by [`connect`], and of an event stream, [`EventSource`].
+//!
+//! A WebSocket's (RFC 6455 §4.1) is the other half of a server's: the same protocol, limits and
 //! driver as a server's, over `ws://` and, with the feature `client-tls`, `wss://`.
 //!
 //! ```no_run
@@ -51,14 +53,17 @@
 mod build;
 mod connector;
 mod error;
+mod event_source;
 mod handshake;
 mod reconnect;
+mod retry_after;
 mod stream;
 #[cfg(feature = "client-tls")]
 mod tls;
 
 pub use build::{Connect, connect};
 pub use error::{BoxError, ConnectError, InvalidRequest, Stage};
+pub use event_source::{EventSource, EventSourceBuilder, EventSourceError, EventSourceState};
 pub use reconnect::{
     Backoff, Down, Reconnect, Reconnecting, ReconnectingSender, SendError, State, WhenFull,
 };

@@ -21,4 +21,11 @@ impl Stream {
             Self::Other(other) => other,
         }
     }
+
+    pub(super) fn boxed(self) -> Box<dyn Io> {
+        match self {
+            Self::Tcp(tcp) => Box::new(tcp),
+            Self::Other(other) => other,
+        }
+    }
 }
