@@ -375,10 +375,8 @@ impl<S: Source> Body for SseBody<S> {
             ready!(self.as_mut().poll_timer(cx, end));
         }
     }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self.phase, Phase::Over) && self.ready.is_empty() && self.closing.is_empty()
-    }
+    // `is_end_stream` stays false: who knows the end with the last chunk does not ask for
+    // what comes after it, and layers that tell the end of a body (`on_eos`) never see it.
 }
 
 /// Ready at `due`. A timer that is armed for an earlier time is left to fire:

@@ -24,7 +24,8 @@ impl Gather {
         !self.next.is_empty() || self.first.len() >= CHUNK || self.joined.len() >= CHUNK
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.first.is_empty() && self.joined.is_empty() && self.next.is_empty()
     }
 

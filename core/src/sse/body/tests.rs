@@ -119,11 +119,12 @@ async fn ready_events_are_one_chunk() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_is_known_with_the_last_chunk() {
+async fn the_end_has_to_be_asked_for() {
     let mut body = body(Sse::new(stream::iter([event("a")])));
     assert!(!body.is_end_stream());
     assert_eq!(next(&mut body).await.unwrap(), ":\n\ndata: a\n\n");
-    assert!(body.is_end_stream());
+    // Whoever watches a body for its end sees it only there.
+    assert!(!body.is_end_stream());
     assert_eq!(next(&mut body).await, None);
 }
 
