@@ -24,6 +24,11 @@ const BINARY: u64 = 1_020;
 /// plain one: it is compressed once.
 const COMPRESSED_PERCENT: u64 = 130;
 
+/// Instructions of an event's way to one of 1,000 streams, where one is in flight and
+/// where eight are; a tenth above what was measured.
+const STREAM: u64 = 1_830;
+const STREAM_BURST: u64 = 680;
+
 /// Bytes of an idle connection's share of the resident memory; measured and 15 %.
 const IDLE_AXUM: usize = 2_200;
 const IDLE_ACTIX: usize = 17_200;
@@ -72,6 +77,20 @@ fn a_compressed_broadcast_costs_little_more_than_a_plain_one() {
 }
 
 #[test]
+fn an_event_costs_a_stream_so_many_instructions() {
+    let program = example("fanout_sse_cost");
+    for (kind, bound) in [("plain", STREAM), ("burst", STREAM_BURST)] {
+        let (few, many) = (8, 24);
+        let difference = instructions(&program, many, kind) - instructions(&program, few, kind);
+        let each = difference / (many - few) / 1000;
+        println!("event stream, {kind}: {each} instructions a delivery");
+        assert!(each <= bound, "{kind}: {each} instructions, past {bound}");
+        // The program itself fails where one is not delivered.
+        assert!(each > 100, "{kind}: {each} instructions");
+    }
+}
+
+#[test]
 fn an_idle_connection_costs_so_many_bytes() {
     let program = example("idle_echo");
     for (framework, bound) in [("axum", IDLE_AXUM), ("actix", IDLE_ACTIX)] {
@@ -99,8 +118,9 @@ fn an_idle_connection_that_has_compressed_costs_little_more() {
 
 /// What callgrind counts in a run of `program` over so many messages.
 fn instructions(program: &Path, messages: u64, kind: &str) -> u64 {
+    let name = program.file_name().unwrap_or_default().display();
     let counts =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{kind}-{messages}.callgrind"));
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{kind}-{messages}.callgrind"));
     let mut out = std::ffi::OsString::from("--callgrind-out-file=");
     out.push(&counts);
     let run = Command::new("valgrind")

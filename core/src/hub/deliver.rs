@@ -103,6 +103,7 @@ impl FrameSource for Frames {
 pub struct Events(Subscription);
 
 impl Source for Events {
+    #[inline]
     fn poll_event(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         self.0.poll_delivery(cx).map(|delivery| {
             Some(match delivery? {

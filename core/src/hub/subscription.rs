@@ -194,6 +194,9 @@ impl Subscription {
 
     /// As the stream's, outside tokio's budget.
     pub(crate) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        if self.still_waits(cx) {
+            return Poll::Pending;
+        }
         loop {
             if let Some(delivery) = self.take(cx.waker()) {
                 return Poll::Ready(Some(delivery));
@@ -205,6 +208,22 @@ impl Subscription {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// It has read all there is, is told when more comes, and nothing else is to be told:
+    /// what most polls find, since whoever has taken an event asks for the next.
+    fn still_waits(&self, cx: &Context<'_>) -> bool {
+        let Some(armed) = &self.armed else {
+            return false;
+        };
+        let log = self.reader.log();
+        armed.at == self.cursor + 1
+            && log.head() == self.cursor
+            && self.gap.is_none()
+            && self.until.is_none()
+            && self.ended.is_none()
+            && armed.waker == WakerId::of(cx.waker())
+            && !log.is_closed()
     }
 
     /// What is there now; where nothing more is, `waker` may have been registered.

@@ -23,7 +23,7 @@ use tokio::{
 use tracing::Span;
 
 use super::{Event, KeepAlive, OnDrain, Remainder, Source, encode, gather::Gather, span::Trace};
-use crate::{DrainGuard, Expiry, Stats, expiry};
+use crate::{DrainGuard, Expiry, Stats, expiry, waker::WakerId};
 
 /// So many events are taken in one poll, however small.
 const EVENTS_A_POLL: u32 = 1024;
@@ -48,6 +48,8 @@ pin_project! {
         // the deadline. Armed at first use, and moved back only when it fires.
         #[pin]
         timer: Option<Sleep>,
+        // Whom the timer wakes.
+        timer_wakes: Option<WakerId>,
         ready: Gather,
         closing: Bytes,
         phase: Phase,
@@ -116,6 +118,7 @@ impl<S> SseBody<S> {
         Self {
             source: Some(source),
             timer: None,
+            timer_wakes: None,
             ready,
             closing: Bytes::new(),
             phase: Phase::Open,
@@ -138,6 +141,7 @@ impl<S> SseBody<S> {
         Self {
             source: None,
             timer: None,
+            timer_wakes: None,
             ready,
             closing: Bytes::new(),
             phase: Phase::Over,
@@ -333,6 +337,17 @@ impl<S: Source> SseBody<S> {
         let Some(due) = [comment, end].into_iter().flatten().min() else {
             return Poll::Pending;
         };
+        // Left alone while it is armed in time for whoever polls: an event is no reason
+        // to register a waker again.
+        let wakes = WakerId::of(cx.waker());
+        if *this.timer_wakes == Some(wakes)
+            && let Some(timer) = this.timer.as_ref().as_pin_ref()
+            && timer.deadline() <= due
+            && !timer.is_elapsed()
+        {
+            return Poll::Pending;
+        }
+        *this.timer_wakes = Some(wakes);
         ready!(poll_until(this.timer, due, cx));
         if comment == Some(due) {
             this.ready.push(this.keep_alive.comment());
@@ -389,7 +404,8 @@ fn poll_until(mut timer: Pin<&mut Option<Sleep>>, due: Instant, cx: &mut Context
                 if sleep.deadline() > due {
                     sleep.as_mut().reset(due);
                 }
-                ready!(sleep.as_mut().poll(cx));
+                // With a spent budget it would not register the waker.
+                ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
                 if sleep.deadline() >= due {
                     return Poll::Ready(());
                 }

@@ -49,6 +49,7 @@ impl Event {
     }
 
     /// A whole event that was encoded before and is shared.
+    #[inline]
     pub(crate) fn from_encoded(text: Bytes) -> Self {
         Self {
             encoded: Some(text),
@@ -158,6 +159,7 @@ impl Event {
     ///
     /// # Errors
     /// The first error that was kept.
+    #[inline]
     pub fn encode(mut self) -> Result<Bytes, EventError> {
         if let Some(error) = self.error {
             return Err(error);

@@ -7,6 +7,9 @@ use bytes::{Bytes, BytesMut};
 /// for a peer that reads nothing.
 pub(super) const CHUNK: usize = 16 * 1024;
 
+/// A chunk of several has room for so many times its first two.
+const AHEAD: usize = 4;
+
 /// What is ready and not yet handed on. An event that is alone is handed on as
 /// the shared bytes that it is; several are copied into one chunk.
 #[derive(Debug, Default)]
@@ -37,9 +40,14 @@ impl Gather {
         } else if length + text.len() > CHUNK {
             self.next = text;
         } else {
-            // A buffer only while it is filled: an idle stream has none.
-            self.joined
-                .extend_from_slice(&std::mem::take(&mut self.first));
+            // A buffer only while it is filled: an idle stream has none. Where two are
+            // ready more are likely: it is not to grow with each.
+            if self.joined.is_empty() {
+                let room = CHUNK.min(AHEAD * (length + text.len()));
+                self.joined = BytesMut::with_capacity(room);
+                self.joined
+                    .extend_from_slice(&std::mem::take(&mut self.first));
+            }
             self.joined.extend_from_slice(&text);
         }
     }
@@ -47,11 +55,15 @@ impl Gather {
     /// The next chunk, of at most [`CHUNK`] bytes.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         let chunk = if self.joined.is_empty() {
-            self.first.split_to(self.first.len().min(CHUNK))
+            if self.first.len() <= CHUNK {
+                std::mem::take(&mut self.first)
+            } else {
+                self.first.split_to(CHUNK)
+            }
         } else {
             std::mem::take(&mut self.joined).freeze()
         };
-        if self.first.is_empty() {
+        if self.first.is_empty() && !self.next.is_empty() {
             self.first = std::mem::take(&mut self.next);
         }
         (!chunk.is_empty()).then_some(chunk)

@@ -118,6 +118,29 @@ async fn ready_events_are_one_chunk() {
     );
 }
 
+/// Spends the task's budget with its first poll, and has no events.
+struct Spender(bool);
+
+impl Source for Spender {
+    fn poll_event(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        while !self.0 {
+            match tokio::task::coop::poll_proceed(cx) {
+                Poll::Ready(one) => one.made_progress(),
+                Poll::Pending => self.0 = true,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_budget_does_not_lose_the_timer() {
+    let mut body = body(Sse::new(Spender(false)));
+    assert_eq!(next(&mut body).await.unwrap(), ":\n\n");
+    let comment = tokio::time::timeout(60 * SECOND, next(&mut body)).await;
+    assert_eq!(comment.unwrap().unwrap(), ":\n\n");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_end_has_to_be_asked_for() {
     let mut body = body(Sse::new(stream::iter([event("a")])));
