@@ -291,7 +291,7 @@ impl EventSourceBuilder {
     ///
     /// let service = tower::service_fn(|_: Request<Full<Bytes>>| async {
     ///     let stream = Response::builder().header("content-type", "text/event-stream");
-    ///     stream.body(Full::from("data: hello\n\n"))
+    ///     stream.body(Full::new(Bytes::from("data: hello\n\n")))
     /// });
     /// let mut events = EventSource::builder("http://in.memory/feed").open_over(service)?;
     /// assert_eq!(events.next().await.unwrap()?.data, "hello");
