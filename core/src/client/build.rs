@@ -84,6 +84,28 @@ pub struct Connect {
     tls: Option<Arc<rustls::ClientConfig>>,
 }
 
+/// A header for a request, where it is one and not `reserved` for the client itself.
+pub(super) fn checked_header<N, V>(
+    name: N,
+    value: V,
+    reserved: &[HeaderName],
+) -> Result<(HeaderName, HeaderValue), InvalidRequest>
+where
+    N: TryInto<HeaderName, Error: fmt::Display>,
+    V: TryInto<HeaderValue, Error: fmt::Display>,
+{
+    let name = name
+        .try_into()
+        .map_err(|error| InvalidRequest::Header(error.to_string()))?;
+    let value = value
+        .try_into()
+        .map_err(|error| InvalidRequest::Header(error.to_string()))?;
+    if reserved.contains(&name) {
+        return Err(InvalidRequest::ReservedHeader(name));
+    }
+    Ok((name, value))
+}
+
 /// So long from now; a time that no clock has is in a year.
 pub(super) fn in_time(wait: Duration) -> Instant {
     let now = Instant::now();
@@ -130,16 +152,11 @@ impl Connect {
         N: TryInto<HeaderName, Error: fmt::Display>,
         V: TryInto<HeaderValue, Error: fmt::Display>,
     {
-        let name = name.try_into().map_err(|error| error.to_string());
-        let value = value.try_into().map_err(|error| error.to_string());
-        match name.and_then(|name| Ok((name, value?))) {
-            Ok((name, _)) if RESERVED.contains(&name) => {
-                self.fail(InvalidRequest::ReservedHeader(name));
-            }
+        match checked_header(name, value, &RESERVED) {
             Ok((name, value)) => {
                 self.headers.insert(name, value);
             }
-            Err(error) => self.fail(InvalidRequest::Header(error)),
+            Err(error) => self.fail(error),
         }
         self
     }

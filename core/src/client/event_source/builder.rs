@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::{
     super::{
-        build::Target,
+        build::{Target, checked_header},
         connector::ByService,
         error::{BoxError, InvalidRequest},
     },
@@ -126,16 +126,11 @@ impl EventSourceBuilder {
         N: TryInto<HeaderName, Error: fmt::Display>,
         V: TryInto<HeaderValue, Error: fmt::Display>,
     {
-        let name = name.try_into().map_err(|error| error.to_string());
-        let value = value.try_into().map_err(|error| error.to_string());
-        match name.and_then(|name| Ok((name, value?))) {
-            Ok((name, _)) if RESERVED.contains(&name) => {
-                self.fail(InvalidRequest::ReservedHeader(name));
-            }
+        match checked_header(name, value, &RESERVED) {
             Ok((name, value)) => {
                 self.headers.insert(name, value);
             }
-            Err(error) => self.fail(InvalidRequest::Header(error)),
+            Err(error) => self.fail(error),
         }
         self
     }
