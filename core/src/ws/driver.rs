@@ -2,6 +2,7 @@
 
 mod ending;
 mod inbound;
+mod moment;
 mod outbound;
 mod scratch;
 mod time;
@@ -23,6 +24,7 @@ use tracing::Span;
 
 use self::{
     ending::{Behind, Phase},
+    moment::Moment,
     scratch::Scratch,
 };
 use super::{
@@ -164,7 +166,7 @@ struct Engine<T> {
     /// It was told that the peer is slow.
     slow: bool,
     guard: Option<DrainGuard>,
-    drain_at: Option<Box<Instant>>,
+    moment: Option<Box<Moment>>,
     now: Instant,
     // From here on in the order in which they are dropped, behind the handler, the
     // messages and the transport.
@@ -279,7 +281,7 @@ impl<T: Transport, F: Future<Output = Result<(), HandlerError>>> Driver<T, F> {
             account: permits.account(),
             slow: false,
             guard,
-            drain_at: None,
+            moment: None,
             now,
             permits,
             stats,

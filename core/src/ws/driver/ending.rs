@@ -369,7 +369,7 @@ impl<T: Transport> Engine<T> {
 
     /// The drain's moment has come, and what was there has been read.
     pub(super) fn begin_drain(&mut self) {
-        self.drain_at = None;
+        self.moment = None;
         let Some(until) = self.before_deadline(DRAIN_MARGIN + CUT_MARGIN) else {
             return;
         };

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{Engine, ending::Phase, scratch::Scratch};
+use super::{Engine, ending::Phase, moment::Moment, scratch::Scratch};
 use crate::ws::{
     error::Error,
     heartbeat::Beat,
@@ -27,10 +27,12 @@ impl<T: Transport> Engine<T> {
         }
         if matches!(self.phase, Phase::Open)
             && let Some(guard) = &mut self.guard
-            && let Poll::Ready(moment) = guard.poll_moment(cx)
-            && self.drain_at.is_none()
+            && let Poll::Ready(at) = guard.poll_moment(cx)
         {
-            self.drain_at = Some(Box::new(moment));
+            match &mut self.moment {
+                Some(moment) => moment.next_turn(),
+                none => *none = Some(Box::new(Moment::new(at, self.now))),
+            }
         }
     }
 
@@ -42,7 +44,7 @@ impl<T: Transport> Engine<T> {
     }
 
     pub(super) fn drain_is_due(&self) -> bool {
-        self.drain_at.as_ref().is_some_and(|at| self.now >= **at)
+        self.moment.as_ref().is_some_and(|moment| moment.is_due())
     }
 
     /// Does what is due. Called after reading, so that what lies in the socket
@@ -174,7 +176,7 @@ impl<T: Transport> Engine<T> {
                 idle,
                 expiry,
                 self.write_deadline(),
-                self.drain_at.as_deref().copied(),
+                self.moment.as_ref().and_then(|moment| moment.deadline()),
                 self.rest_at.as_deref().copied(),
             ]
         } else {
@@ -188,6 +190,12 @@ impl<T: Transport> Engine<T> {
         let heartbeat = self.heartbeat.as_ref();
         heartbeat.is_some_and(|heartbeat| heartbeat.awaits_timer(self.now))
             || self.awaits_idleness()
+            || self.awaits_moment()
+    }
+
+    fn awaits_moment(&self) -> bool {
+        let moment = self.moment.as_ref();
+        moment.is_some_and(|moment| moment.awaits_timer(self.now))
     }
 
     fn awaits_idleness(&self) -> bool {
@@ -202,7 +210,7 @@ impl<T: Transport> Engine<T> {
             || self.idle.is_some()
             || self.expiry.is_some()
             || self.blocked.is_some()
-            || self.drain_at.is_some()
+            || self.moment.is_some()
             || self.rest_at.is_some()
         {
             return false;
@@ -251,6 +259,11 @@ impl<T: Transport> Engine<T> {
         }
         if let Some(idle) = &mut self.idle {
             idle.timer_fired(deadline);
+        }
+        if let Some(moment) = &mut self.moment
+            && moment.timer_fired(deadline)
+        {
+            cx.waker().wake_by_ref();
         }
         self.now = self.now.max(Instant::now());
         false
