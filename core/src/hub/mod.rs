@@ -42,6 +42,7 @@ mod id;
 mod ledger;
 mod linger;
 mod log;
+mod losses;
 mod publish;
 #[cfg(feature = "json")]
 mod serve;

@@ -85,7 +85,7 @@ impl IntoFuture for Subscribe {
                 overflow: self.overflow.unwrap_or(settings.overflow),
                 stats: settings.stats.clone(),
             };
-            Ok(Subscription::new(reader, &self.start, policy))
+            Ok(Subscription::new(reader, &self.start, policy, &self.topic))
         })
     }
 }

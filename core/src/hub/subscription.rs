@@ -11,6 +11,7 @@ use super::{
     EventId, Gap, Overflow, Reader,
     cursor::Start,
     log::{Batch, Read},
+    losses::Losses,
     spans::Missed,
 };
 use crate::{Stats, encoded::Encoded, waker::WakerId, ws::Message};
@@ -58,6 +59,7 @@ pub struct Subscription {
     batch: Batch,
     armed: Option<Armed>,
     ended: Option<Ended>,
+    losses: Option<Box<Losses>>,
 }
 
 /// What the hub's settings say about subscriptions.
@@ -137,11 +139,12 @@ pub enum Ended {
 }
 
 impl Subscription {
-    pub(super) fn new(mut reader: Reader, start: &Start, policy: Policy) -> Self {
+    pub(super) fn new(mut reader: Reader, start: &Start, policy: Policy, topic: &str) -> Self {
         if policy.overflow == Overflow::Conflate {
             reader.conflate();
         }
         let (cursor, joined, gap) = reader.begin(start);
+        let losses = Losses::of(topic, policy.overflow);
         Self {
             reader,
             policy,
@@ -153,6 +156,7 @@ impl Subscription {
             batch: Batch::default(),
             armed: None,
             ended: None,
+            losses,
         }
     }
 
@@ -242,6 +246,10 @@ impl Subscription {
             if let Some(gap) = self.gap.take().or_else(|| self.overflow()) {
                 return Some(self.tell(gap));
             }
+            if self.until.is_some_and(|until| self.cursor >= until) {
+                // Under `Conflate`: what was replaced, once all of it is passed.
+                self.tell_losses();
+            }
         }
         loop {
             if let Some(event) = self.batch.pop() {
@@ -295,6 +303,8 @@ impl Subscription {
                 self.lose_all(newest)
             }
             Overflow::Conflate if lags && self.until != Some(newest) => {
+                // One that never catches up is told of now and then all the same.
+                self.tell_losses();
                 self.until = Some(newest);
                 self.batch.clear();
                 self.conflate(newest)
@@ -383,19 +393,31 @@ impl Subscription {
         Delivery::Event(Published(event))
     }
 
-    fn count_lost(&self, events: u64) {
+    fn count_lost(&mut self, events: u64) {
         if events > 0 {
             let counters = self.policy.stats.counters();
             counters.lagged.fetch_add(events, Relaxed);
+            if let Some(losses) = &mut self.losses {
+                losses.count(events);
+            }
         }
     }
 
-    fn tell(&self, gap: Gap) -> Delivery {
+    /// Tells the connection's span what was lost since it was last told.
+    fn tell_losses(&mut self) {
+        if let Some(losses) = &mut self.losses {
+            losses.tell();
+        }
+    }
+
+    fn tell(&mut self, gap: Gap) -> Delivery {
         self.policy.stats.counters().gaps.fetch_add(1, Relaxed);
+        self.tell_losses();
         Delivery::Gap(gap)
     }
 
     fn end_by(&mut self, why: Ended) {
+        self.tell_losses();
         self.ended = Some(why);
         self.gap = None;
         self.batch = Batch::default();
@@ -473,6 +495,7 @@ impl Drop for Subscription {
         // A reader who was cut off, or left, while it lagged did not get these.
         if self.ended.is_none() {
             self.count_lost(self.taken_away());
+            self.tell_losses();
         }
     }
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 use tracing::{Span, debug, debug_span, field::Empty};
 
-use super::protocol::CloseCode;
+use super::{protocol::CloseCode, slow::SlowPeer};
 
 /// The span of a socket, in that of the request.
 pub(super) fn begin(is_extended_connect: bool) -> Span {
@@ -60,6 +60,18 @@ impl Trace {
 
     pub(super) const fn span(&self) -> &Span {
         &self.span
+    }
+
+    /// The peer takes less than it is sent: see `WsConfig::slow_at`.
+    pub(super) fn slow(&self, peer: &SlowPeer) {
+        self.span.in_scope(|| {
+            debug!(
+                target: "towpath::connection",
+                buffered_messages = peer.buffered_messages,
+                buffered_bytes = peer.buffered_bytes,
+                "slow consumer",
+            );
+        });
     }
 
     /// Why it ends; the first reason is the reason.

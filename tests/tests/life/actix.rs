@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix_web::{
-    App, Error, HttpMessage, HttpResponse, HttpServer, Responder,
+    App, Error, HttpMessage, HttpRequest, HttpResponse, HttpServer, Responder,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     error::ErrorUnauthorized,
@@ -59,6 +59,43 @@ async fn stuck(upgrade: WsUpgrade, house: Data<House>, user: ReqData<User>) -> i
     upgrade.on_upgrade(move |socket| house.stuck(user, socket))
 }
 
+async fn chat(upgrade: WsUpgrade, house: Data<House>, user: ReqData<User>) -> impl Responder {
+    let house = House::clone(&house);
+    let User(user) = user.into_inner();
+    let upgrade = upgrade.protocols(["chat.v2"]).configure(super::compressed);
+    let upgrade = upgrade.user(&user);
+    upgrade.on_upgrade(move |socket| house.echo(user, socket))
+}
+
+async fn flood(upgrade: WsUpgrade, house: Data<House>, user: ReqData<User>) -> impl Responder {
+    let house = House::clone(&house);
+    let upgrade = upgrade.user(user.into_inner().0);
+    upgrade.on_upgrade(move |socket| house.flood(socket))
+}
+
+async fn lag(
+    upgrade: WsUpgrade,
+    request: HttpRequest,
+    house: Data<House>,
+    user: ReqData<User>,
+) -> impl Responder {
+    let house = House::clone(&house);
+    let User(user) = user.into_inner();
+    let subscription = house.behind(&user, request.uri().query()).await;
+    let upgrade = upgrade.user(&user);
+    upgrade.on_upgrade(move |socket| house.lag(user, subscription, socket))
+}
+
+async fn lagging_feed(
+    request: HttpRequest,
+    house: Data<House>,
+    user: ReqData<User>,
+) -> impl Responder {
+    let User(user) = user.into_inner();
+    let subscription = house.behind(&user, request.uri().query()).await;
+    Sse::from(subscription).user(user).stats(&house.stats)
+}
+
 async fn feed(house: Data<House>, user: ReqData<User>, expiry: ReqData<Expiry>) -> impl Responder {
     Sse::new(super::feed())
         .user(user.into_inner().0)
@@ -87,6 +124,10 @@ pub(crate) fn serve(house: House) -> SocketAddr {
             .app_data(Data::new(house.clone()))
             .route("/echo", ws(echo))
             .route("/stuck", ws(stuck))
+            .route("/chat", ws(chat))
+            .route("/flood", ws(flood))
+            .route("/lag", ws(lag))
+            .route("/lag/feed", web::get().to(lagging_feed))
             .route("/feed", web::get().to(feed))
             .route("/trap", web::get().to(trap))
             .route("/refresh", web::post().to(refresh))

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ::axum::{
     Extension, Router,
-    extract::{Request, State},
+    extract::{RawQuery, Request, State},
     http::StatusCode,
     middleware::{Next, from_fn_with_state},
     response::Response,
@@ -14,6 +14,7 @@ use ::axum::{
 use futures_util::Stream;
 use tokio::net::TcpListener;
 use tower_http::trace::TraceLayer;
+use towpath::hub::Events;
 use towpath_axum::{Event, Expiry, Sse, WsLayer, WsUpgrade, on_connect, ws};
 use towpath_tests::routes;
 
@@ -52,6 +53,45 @@ async fn stuck(
     upgrade.on_upgrade(move |socket| house.stuck(user, socket))
 }
 
+async fn chat(
+    upgrade: WsUpgrade,
+    State(house): State<House>,
+    Extension(User(user)): Extension<User>,
+) -> Response {
+    let upgrade = upgrade.protocols(["chat.v2"]).configure(super::compressed);
+    let upgrade = upgrade.user(&user);
+    upgrade.on_upgrade(move |socket| house.echo(user, socket))
+}
+
+async fn flood(
+    upgrade: WsUpgrade,
+    State(house): State<House>,
+    Extension(User(user)): Extension<User>,
+) -> Response {
+    let upgrade = upgrade.user(&user);
+    upgrade.on_upgrade(move |socket| house.flood(socket))
+}
+
+async fn lag(
+    upgrade: WsUpgrade,
+    State(house): State<House>,
+    Extension(User(user)): Extension<User>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let subscription = house.behind(&user, query.as_deref()).await;
+    let upgrade = upgrade.user(&user);
+    upgrade.on_upgrade(move |socket| house.lag(user, subscription, socket))
+}
+
+async fn lagging_feed(
+    State(house): State<House>,
+    Extension(User(user)): Extension<User>,
+    RawQuery(query): RawQuery,
+) -> Sse<Events> {
+    let subscription = house.behind(&user, query.as_deref()).await;
+    Sse::from(subscription).user(user).stats(&house.stats)
+}
+
 async fn feed(
     State(house): State<House>,
     Extension(User(user)): Extension<User>,
@@ -81,6 +121,10 @@ pub(crate) async fn serve(house: House) -> SocketAddr {
     let app = Router::new()
         .route("/echo", ws(echo))
         .route("/stuck", ws(stuck))
+        .route("/chat", ws(chat))
+        .route("/flood", ws(flood))
+        .route("/lag", ws(lag))
+        .route("/lag/feed", get(lagging_feed))
         .route("/feed", get(feed))
         .route("/trap", get(trap))
         .route("/refresh", post(refresh))
@@ -92,6 +136,8 @@ pub(crate) async fn serve(house: House) -> SocketAddr {
         .with_state(house);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
+    // Over HTTP/2 nothing else knows the peer.
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let serve = ::axum::serve(listener.tap_io(on_connect), app);
     tokio::spawn(serve.into_future());
     address

@@ -3,6 +3,8 @@
 
 mod actix;
 mod axum;
+mod behind;
+mod capture;
 mod expiry;
 mod spans;
 
@@ -18,18 +20,28 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::{io::AsyncReadExt, time::timeout};
 use towpath::{
     Expiry, Stats,
+    hub::{Hub, Overflow, Publish, Subscription},
     sse::Event,
-    ws::{Error, HandlerError, WebSocket, WsConfig},
+    ws::{Deflate, Error, HandlerError, WebSocket, WsConfig},
 };
 use towpath_tests::{
     process::{Framework, SOON},
     ws,
 };
 
+/// Events that a topic of `/lag` keeps, that a subscription may lag behind, and that wait
+/// for it from the start.
+const HISTORY: usize = 16;
+const QUEUE: usize = 4;
+const EVENTS: usize = 20;
+/// The messages of `/flood`, of 64 KiB: more than the kernels hold between two ends.
+const FLOOD: usize = 240;
+
 /// What the apps of both frameworks share.
 #[derive(Clone, Debug)]
 struct House {
     stats: Stats,
+    hub: Hub,
     sessions: Arc<Mutex<HashMap<String, Expiry>>>,
     /// How the sockets of each user ended, as their handlers saw it.
     ends: Arc<Mutex<HashMap<String, Error>>>,
@@ -37,8 +49,11 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        let stats = Stats::new();
+        let hub = Hub::builder().history(HISTORY).queue(QUEUE);
         Self {
-            stats: Stats::new(),
+            hub: hub.stats(stats.clone()).build().expect("valid"),
+            stats,
             sessions: Arc::default(),
             ends: Arc::default(),
         }
@@ -95,6 +110,51 @@ impl House {
         Ok(())
     }
 
+    /// `/flood`
+    async fn flood(self, mut socket: WebSocket) -> Result<(), HandlerError> {
+        for _ in 0..FLOOD {
+            socket.send(vec![0; 64 << 10]).await?;
+        }
+        while socket.recv().await?.is_some() {}
+        Ok(())
+    }
+
+    /// A subscription to the user's topic that is behind from the start.
+    async fn behind(&self, user: &str, query: Option<&str>) -> Subscription {
+        let policies = [
+            Overflow::Block,
+            Overflow::DropOldest,
+            Overflow::DropNewest,
+            Overflow::Conflate,
+            Overflow::Disconnect,
+        ];
+        let query = query.expect("a policy");
+        let asked = |policy: &Overflow| query.contains(&format!("policy={policy:?}&"));
+        let policy = policies.into_iter().find(asked).expect("one of them");
+        let subscription = self.hub.subscribe(user).overflow(policy).await;
+        for number in 0..EVENTS {
+            let event = Publish::from(number.to_string()).key("one");
+            self.hub.publish(user, event).await.expect("a hub");
+        }
+        subscription.expect("a topic")
+    }
+
+    /// `/lag`: what is said is published.
+    async fn lag(
+        self,
+        user: String,
+        subscription: Subscription,
+        mut socket: WebSocket,
+    ) -> Result<(), HandlerError> {
+        WebSocket::forward(&mut socket, subscription);
+        // The driver asks it before anything else is published.
+        tokio::task::yield_now().await;
+        while let Some(message) = socket.recv().await? {
+            self.hub.publish(user.as_str(), message).await?;
+        }
+        Ok(())
+    }
+
     async fn end_of(&self, user: &str) -> Error {
         let ended = async {
             loop {
@@ -128,6 +188,11 @@ fn stuck(config: WsConfig) -> WsConfig {
     config.inbound_bytes(1000).heartbeat(interval)
 }
 
+/// Of `/chat`.
+fn compressed(config: WsConfig) -> WsConfig {
+    config.deflate(Deflate::new())
+}
+
 /// `/feed`: one event, and then none.
 fn feed() -> impl Stream<Item = Event> {
     stream::iter([Event::new().data("first")]).chain(stream::pending())
@@ -146,7 +211,8 @@ fn trap() -> impl Stream<Item = Event> {
     })
 }
 
-/// A server of `/echo`, `/stuck`, `/feed`, `/trap` and `/refresh`, each with `?user=`.
+/// A server of `/echo`, `/stuck`, `/chat`, `/flood`, `/lag`, `/feed`, `/lag/feed`, `/trap`
+/// and `/refresh`, each with `?user=`.
 struct Server {
     address: SocketAddr,
     house: House,

@@ -519,15 +519,16 @@ impl<T: Transport> Engine<T> {
             // RFC 6455 §7.4.1: 1006, which is never sent.
             self.stats.counters().gone.fetch_add(1, Relaxed);
         }
-        if let Some(trace) = &self.trace {
-            trace.closed(cause);
-        }
         self.finish(error);
         self.out = None;
         self.read_ahead = None;
         // The handler may run on for a while, without half a message of the peer's.
         self.connection.forget();
         self.sources.clear();
+        // Behind what the subscriptions say of what they lost.
+        if let Some(trace) = &self.trace {
+            trace.closed(cause);
+        }
         self.transport = None;
         self.blocked = None;
         self.heartbeat = None;

@@ -432,6 +432,9 @@ impl<T: Transport> Engine<T> {
             buffered_bytes: bytes,
             buffered_messages: messages,
         };
+        if let Some(trace) = &self.trace {
+            trace.slow(&peer);
+        }
         if let Some(OnSlow(tell)) = self.settings.slow_listener()
             && catch_unwind(AssertUnwindSafe(|| tell(&peer))).is_err()
         {
