@@ -34,6 +34,10 @@ type KeyOf = Arc<dyn Fn(&ServiceRequest) -> Option<Key> + Send + Sync>;
 /// place, and gives it back with its socket, or with its response's body. An ordinary
 /// response has its place for no longer than it takes to be sent.
 ///
+/// What its [`Limits`] say of what waits for a peer are defaults for the sockets and streams
+/// below: the table of all bounds, and which of two settings counts, are in the docs of
+/// [`towpath::backpressure::BackpressureLayer`].
+///
 /// All clones count together: made outside of the app's factory, one is the limit of all
 /// workers.
 ///
@@ -230,6 +234,9 @@ where
                 // A socket has taken it by now.
                 let permit = held.take();
                 let response_head = response.response();
+                if let (Some(permit), Some(stream)) = (&permit, response_head.extensions().get()) {
+                    permit.tell(stream);
+                }
                 let streams = response_head.body().size() == BodySize::Stream;
                 let content_type = response_head.headers().get(CONTENT_TYPE);
                 let is_event_stream = content_type

@@ -78,7 +78,9 @@ pub use towpath::{
 
 /// Limits that last as long as the connection.
 pub mod backpressure {
-    pub use towpath::backpressure::{Admission, Key, Limits, LimitsError, Permit, Refused};
+    pub use towpath::backpressure::{
+        Admission, Key, Limits, LimitsError, Overflow, Permit, Refused,
+    };
 
     pub use crate::backpressure_layer::{
         AdmittedBody, BackpressureLayer, BackpressureService, ResponseFuture, peer_key,

@@ -130,9 +130,13 @@ impl<S: Source + 'static> Responder for Sse<S> {
                 sse = sse.route(&route);
             }
         }
+        let defaults = sse.defaults();
         match sse.into_body() {
             Ok(body) => {
                 let mut response = stream_head().body(Events(Box::pin(body)));
+                if let Some(defaults) = defaults {
+                    response.extensions_mut().insert(defaults);
+                }
                 // RFC 9112 §6.1: no chunks for HTTP/1.0, where the body ends with the
                 // connection; actix sends them all the same.
                 if request.version() < Version::HTTP_11 {

@@ -106,8 +106,8 @@ pub use towpath::{
 /// Limits that last as long as the connection.
 pub mod backpressure {
     pub use towpath::backpressure::{
-        Admission, BackpressureLayer, BackpressureService, Key, Limits, LimitsError, Permit,
-        Refused,
+        Admission, BackpressureLayer, BackpressureService, Key, Limits, LimitsError, Overflow,
+        Permit, Refused,
     };
 
     pub use crate::peer::peer_key;

@@ -98,9 +98,13 @@ impl From<Subscription> for Sse<Events> {
 
 impl<S: Source + Send + 'static> IntoResponse for Sse<S> {
     fn into_response(self) -> Response {
+        let defaults = self.0.defaults();
         match self.0.into_body() {
             Ok(body) => {
                 let mut response = Response::new(Body::new(body));
+                if let Some(defaults) = defaults {
+                    response.extensions_mut().insert(defaults);
+                }
                 for (name, value) in sse::HEADERS {
                     response.headers_mut().insert(
                         HeaderName::from_static(name),

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Key, Limits, Meter, budget::Budget};
+use super::{Key, Limits, Meter, Outbound, StreamDefaults, budget::Budget};
 use crate::Stats;
 
 /// Who may come in: the count behind the layers of both frameworks. A clone counts the
@@ -160,6 +160,16 @@ impl Shared {
 impl Permit {
     pub(super) fn budget(&self) -> Option<Budget> {
         self.shared.budget.clone()
+    }
+
+    /// What its layer says of the connection.
+    pub(super) fn outbound(&self) -> Outbound {
+        self.shared.limits.outbound
+    }
+
+    /// Tells an event stream what its layer says of it.
+    pub fn tell(&self, stream: &StreamDefaults) {
+        stream.say(self.outbound());
     }
 
     /// What counts the bytes of a response's body, where there is a budget. An event

@@ -57,7 +57,11 @@ where
             KindProj::Admitted { inner, held, stats } => {
                 let response = ready!(inner.poll(cx))?;
                 // A socket has taken it by now; a body that is at its end needs none.
-                let permit = held.take().filter(|_| !response.body().is_end_stream());
+                let permit = held.take();
+                if let (Some(permit), Some(stream)) = (&permit, response.extensions().get()) {
+                    permit.tell(stream);
+                }
+                let permit = permit.filter(|_| !response.body().is_end_stream());
                 // Only of those without a length: the others are over soon.
                 let streams = response.body().size_hint().exact().is_none();
                 let meter = permit

@@ -39,14 +39,33 @@ pub(super) type KeyOf = Arc<dyn Fn(&Parts) -> Option<Key> + Send + Sync>;
 /// | connections in all: [`Limits::max_connections`] | off | 10,000 a server is a start: what its memory and its open files allow |
 /// | connections of a key: [`Limits::max_per_key`] | off | 5 a user: tabs and devices, not a loop that reconnects |
 /// | bytes over all connections: [`Limits::buffer_budget`] | off | a quarter of the memory: what grows when readers are slow |
-/// | messages that wait for a peer: [`WsConfig::outbound_messages`](crate::ws::WsConfig::outbound_messages) | 1,024 | more are seconds of a chat, and no burst |
-/// | bytes that wait for a peer: [`WsConfig::outbound_bytes`](crate::ws::WsConfig::outbound_bytes) | 1 MiB | a gigabyte for 1,000 stalled readers |
-/// | when a peer counts as slow: [`WsConfig::slow_at`](crate::ws::WsConfig::slow_at) | 80 % of either | before `send` waits, behind every ordinary burst |
+/// | messages that wait for a peer: [`Limits::outbound_messages`], [`WsConfig::outbound_messages`](crate::ws::WsConfig::outbound_messages) | 1,024 | more are seconds of a chat, and no burst |
+/// | bytes that wait for a peer: [`Limits::outbound_bytes`], [`WsConfig::outbound_bytes`](crate::ws::WsConfig::outbound_bytes) | 1 MiB | a gigabyte for 1,000 stalled readers |
+/// | when a peer counts as slow: [`Limits::slow_at`], [`WsConfig::slow_at`](crate::ws::WsConfig::slow_at) | 80 % of either | before `send` waits, behind every ordinary burst |
 /// | heartbeat: [`WsConfig::heartbeat`](crate::ws::WsConfig::heartbeat) | 30 s | below the idle time-out of proxies, often 60 s |
 /// | keep-alive of event streams: [`KeepAlive`](crate::sse::KeepAlive) | 15 s | the standard's advice; finds who has gone |
 /// | closing handshake: [`WsConfig::close_timeout`](crate::ws::WsConfig::close_timeout) | 5 s | some round trips of a bad line |
-/// | write time-out: [`WsConfig::write_timeout`](crate::ws::WsConfig::write_timeout) | 30 s | a peer that takes no byte for so long is stuck |
+/// | write time-out: [`Limits::write_timeout`], [`WsConfig::write_timeout`](crate::ws::WsConfig::write_timeout) | 30 s | a peer that takes no byte for so long is stuck |
+/// | events that a subscription may lag behind: [`HubBuilder::queue`](crate::hub::HubBuilder::queue) | 1,024, or the history | as the messages that wait for a peer |
+/// | what happens past that: [`Limits::overflow`], [`HubBuilder::overflow`](crate::hub::HubBuilder::overflow) | [`Overflow::Disconnect`](super::Overflow::Disconnect) | the client comes back and resumes: nothing is lost in silence |
 /// | drain: [`Drain`](crate::Drain) | none until it is given; 30 s fits what stops processes | longer than the close time-out, shorter than their patience |
+///
+/// Where two settings are named, that of the [`Limits`] is a default for the sockets and
+/// streams below the layer: what is said nearer to the connection wins. Nearest is
+/// [`WsUpgrade::configure`](crate::ws::WsUpgrade::configure), or
+/// [`Subscribe::overflow`](crate::hub::Subscribe::overflow); then come the socket's
+/// [`WsLayer`](struct@crate::ws::WsLayer), wherever it stands; then the innermost
+/// `BackpressureLayer` that says it; then the hub, and this table.
+///
+/// ```
+/// use towpath::backpressure::{BackpressureLayer, Limits, Overflow};
+///
+/// // Prices: the newest of each, and nothing that is a megabyte old.
+/// let layer = BackpressureLayer::new(
+///     Limits::new().outbound_bytes(64 << 10).overflow(Overflow::Conflate),
+/// );
+/// # let _ = layer;
+/// ```
 ///
 /// # What the budget counts
 ///

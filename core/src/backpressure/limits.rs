@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-/// How many connections may live; all of it is off until it is set.
+use super::Outbound;
+
+/// How many connections may live, all of it off until it is set; and what may wait for each
+/// of them: defaults for the sockets and streams below.
 ///
 /// | setting | default | a start |
 /// | --- | --- | --- |
@@ -8,6 +11,8 @@ use std::time::Duration;
 /// | [`max_per_key`](Self::max_per_key) | none | 5 a user: tabs and devices, not a loop that reconnects |
 /// | [`buffer_budget`](Self::buffer_budget) | none | a quarter of the memory: buffers are what grows when readers are slow |
 /// | [`retry_after`](Self::retry_after) | 5 s | longer than a reconnect takes, shorter than a person waits |
+/// | [`outbound_messages`](Self::outbound_messages), [`outbound_bytes`](Self::outbound_bytes), [`slow_at`](Self::slow_at), [`write_timeout`](Self::write_timeout) | as [`WsConfig`](crate::ws::WsConfig) has them | |
+/// | [`overflow`](Self::overflow) | as the [hub](crate::hub::HubBuilder::overflow) has it | |
 ///
 /// ```
 /// use towpath::backpressure::{Limits, LimitsError};
@@ -23,6 +28,7 @@ pub struct Limits {
     max_per_key: Option<usize>,
     buffer_budget: Option<usize>,
     retry_after: Duration,
+    pub(super) outbound: Outbound,
 }
 
 /// A limit that cannot be.
@@ -32,6 +38,16 @@ pub enum LimitsError {
     /// A limit of zero would refuse everybody.
     #[error("{0} must not be zero")]
     Zero(&'static str),
+    /// A number that a setting does not take.
+    #[error("{name} must be from {from} to {to}")]
+    OutOfRange {
+        /// The setting.
+        name: &'static str,
+        /// The smallest that it takes.
+        from: u32,
+        /// The largest.
+        to: u32,
+    },
 }
 
 impl Limits {
@@ -42,6 +58,7 @@ impl Limits {
             max_per_key: None,
             buffer_budget: None,
             retry_after: Duration::from_secs(5),
+            outbound: Outbound::new(),
         }
     }
 

@@ -17,10 +17,11 @@ mod key;
 mod layer;
 mod limits;
 mod meter;
+mod outbound;
+mod overflow;
 mod service;
 mod slot;
 
-pub(crate) use self::meter::Account;
 pub use self::{
     admission::{Admission, Permit, Refused},
     body::AdmittedBody,
@@ -29,6 +30,9 @@ pub use self::{
     layer::BackpressureLayer,
     limits::{Limits, LimitsError},
     meter::{Charge, Meter},
+    outbound::StreamDefaults,
+    overflow::Overflow,
     service::BackpressureService,
     slot::{Held, PermitSlot, PermitSlots, Permits},
 };
+pub(crate) use self::{meter::Account, outbound::Outbound};

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Account, Permit};
+use super::{Account, Outbound, Permit};
 
 /// A permit on its way from the request to what lives as long as the connection: the
 /// upgraded socket, or the response's body. A request's extensions are cloned, and a
@@ -20,6 +20,11 @@ impl PermitSlot {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slot.take()
     }
+
+    fn outbound(&self) -> Outbound {
+        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map(Permit::outbound).unwrap_or_default()
+    }
 }
 
 /// The slots of all layers that a request came through, in its extensions.
@@ -30,6 +35,12 @@ impl PermitSlots {
     /// Adds that of another layer.
     pub fn push(&mut self, slot: PermitSlot) {
         self.0.push(slot);
+    }
+
+    /// What the layers say of the connection; of two that say it the inner one counts.
+    pub(crate) fn outbound(&self) -> Outbound {
+        let layers = self.0.iter().rev().map(PermitSlot::outbound);
+        layers.fold(Outbound::default(), Outbound::or)
     }
 
     /// Takes what is there, for a connection that begins.

@@ -6,8 +6,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{Delivery, Ended, Gap, Subscription};
+use super::{Delivery, Ended, Gap, Overflow, Subscription};
 use crate::{
+    backpressure::StreamDefaults,
     encoded::Encoded,
     sse::{Event, Remainder, Source, Sse},
     ws::{Broadcast, CloseCode, CloseFrame, FrameSink, FrameSource, Outgoing, Sender, WebSocket},
@@ -91,6 +92,10 @@ impl FrameSource for Frames {
         }
     }
 
+    fn overflow(&mut self, policy: Overflow) {
+        self.subscription.overflow_unless_said(policy);
+    }
+
     fn drain(&mut self) {
         self.subscription.drain();
     }
@@ -100,12 +105,21 @@ impl FrameSource for Frames {
 /// resumes, and with gaps told as events of the type `gap`. One that lags too far
 /// behind ends, and its client comes back with its last id.
 #[derive(Debug)]
-pub struct Events(Subscription);
+pub struct Events {
+    subscription: Subscription,
+    /// What layers say of it, until it is asked for its first event.
+    defaults: Option<StreamDefaults>,
+}
 
 impl Source for Events {
     #[inline]
     fn poll_event(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.0.poll_delivery(cx).map(|delivery| {
+        if let Some(defaults) = self.defaults.take()
+            && let Some(policy) = defaults.overflow()
+        {
+            self.subscription.overflow_unless_said(policy);
+        }
+        self.subscription.poll_delivery(cx).map(|delivery| {
             Some(match delivery? {
                 Delivery::Event(event) => Event::from_encoded(event.encoded().sse()),
                 // Without an id: a client that resumes does so behind an event.
@@ -115,13 +129,21 @@ impl Source for Events {
     }
 
     fn drain(mut self: Pin<&mut Self>) -> Remainder {
-        self.0.drain();
+        self.subscription.drain();
         Remainder::UntilEnd
+    }
+
+    fn defaults(&self) -> Option<StreamDefaults> {
+        self.defaults.clone()
     }
 }
 
 impl From<Subscription> for Sse<Events> {
     fn from(subscription: Subscription) -> Self {
-        Self::new(Events(subscription))
+        let defaults = Some(StreamDefaults::default());
+        Self::new(Events {
+            subscription,
+            defaults,
+        })
     }
 }

@@ -29,6 +29,11 @@ impl Losses {
         })
     }
 
+    /// The policy is another one.
+    pub(super) const fn follows(&mut self, policy: Overflow) {
+        self.policy = policy;
+    }
+
     pub(super) const fn count(&mut self, events: u64) {
         self.untold += events;
     }

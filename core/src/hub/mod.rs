@@ -61,7 +61,7 @@ pub use broker::{BoxFuture, Broker, MemoryBroker};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use broker::{ConnectError, RedisBroker, RedisBuilder};
-pub use config::{ConfigError, HubBuilder, Overflow, Retention};
+pub use config::{ConfigError, HubBuilder, Retention};
 pub use cursor::Gap;
 pub use deliver::Events;
 pub use id::{EventId, InvalidEventId};
@@ -73,6 +73,8 @@ pub use subscribe::Subscribe;
 pub use subscription::{Delivery, Ended, Published, Subscription};
 pub use topic::{Topic, TopicError};
 pub use topic_log::TopicLog;
+
+pub use crate::backpressure::Overflow;
 
 use self::linger::Linger;
 use crate::{Drain, Stats};

@@ -56,7 +56,8 @@ impl Subscribe {
 
     /// What happens when it lags behind by more than the hub's
     /// [`queue`](super::HubBuilder::queue), in place of what the hub's
-    /// [settings](super::HubBuilder::overflow) say.
+    /// [settings](super::HubBuilder::overflow) say, and a layer's
+    /// [`Limits::overflow`](crate::backpressure::Limits::overflow).
     pub const fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = Some(overflow);
         self
@@ -83,6 +84,7 @@ impl IntoFuture for Subscribe {
             let policy = Policy {
                 queue: settings.queue,
                 overflow: self.overflow.unwrap_or(settings.overflow),
+                is_said: self.overflow.is_some(),
                 stats: settings.stats.clone(),
             };
             Ok(Subscription::new(reader, &self.start, policy, &self.topic))

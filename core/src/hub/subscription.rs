@@ -67,6 +67,8 @@ pub struct Subscription {
 pub(super) struct Policy {
     pub(super) queue: u64,
     pub(super) overflow: Overflow,
+    /// The subscription itself said that.
+    pub(super) is_said: bool,
     pub(super) stats: Stats,
 }
 
@@ -164,6 +166,21 @@ impl Subscription {
     #[must_use]
     pub const fn ended_by(&self) -> Option<Ended> {
         self.ended
+    }
+
+    /// What happens where it lags too far, unless it said so when it was made. Nothing is
+    /// taken from it before.
+    pub(super) fn overflow_unless_said(&mut self, overflow: Overflow) {
+        if self.policy.is_said {
+            return;
+        }
+        if overflow == Overflow::Conflate {
+            self.reader.conflate();
+        }
+        self.policy.overflow = overflow;
+        if let Some(losses) = &mut self.losses {
+            losses.follows(overflow);
+        }
     }
 
     /// Fixes the end: what has been published until now is still delivered, then

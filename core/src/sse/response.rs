@@ -3,7 +3,7 @@ use std::{fmt, net::SocketAddr, time::Duration};
 use tracing::Span;
 
 use super::{KeepAlive, Source, SseBody, body::Opening, encode, span};
-use crate::{Drain, Draining, Expiry, Stats};
+use crate::{Drain, Draining, Expiry, Stats, backpressure::StreamDefaults};
 
 /// What browsers wait before they reconnect, where a drain may have told them
 /// another time before: they keep the last one that they were told.
@@ -147,6 +147,14 @@ impl<S: Source> Sse<S> {
     pub fn stats(mut self, stats: &Stats) -> Self {
         self.stats = Some(stats.clone());
         self
+    }
+
+    /// What belongs into the response's extensions, where it is something: what a
+    /// [`BackpressureLayer`](crate::backpressure::BackpressureLayer) around the stream says
+    /// of it is put there.
+    #[must_use]
+    pub fn defaults(&self) -> Option<StreamDefaults> {
+        self.source.defaults()
     }
 
     /// The body of a response 200 with [`HEADERS`](super::HEADERS).

@@ -9,6 +9,7 @@ use std::{
 use futures_core::Stream;
 
 use super::Event;
+use crate::backpressure::StreamDefaults;
 
 /// What gives an event stream its events: any stream of [`Event`] or of
 /// `Result<Event, E>`, or one that must know of a drain.
@@ -40,6 +41,12 @@ pub trait Source {
     #[must_use]
     fn drain(self: Pin<&mut Self>) -> Remainder {
         Remainder::Ready
+    }
+
+    /// Where it wants to be told what the layers around the stream say of it: put into the
+    /// response's extensions, and filled by the time that it is first asked for an event.
+    fn defaults(&self) -> Option<StreamDefaults> {
+        None
     }
 }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 use super::deflate::Deflate;
 use super::origin::{AllowedOrigin, OriginPolicy};
 use super::slow::{OnSlow, SlowPeer};
-use crate::{Drain, Stats};
+use crate::{
+    Drain, Stats,
+    backpressure::{Outbound, Overflow},
+};
 
 /// The settings of a socket.
 ///
@@ -24,6 +27,10 @@ use crate::{Drain, Stats};
 /// | [`origins`](Self::origins) | the request's own host |
 /// | [`stats`](Self::stats) | the process's |
 /// | [`drain`](Self::drain) | none |
+///
+/// The outbound bounds, `slow_at` and `write_timeout` are also settings of a
+/// [`BackpressureLayer`](crate::backpressure::BackpressureLayer), whose values count where
+/// these are not set here.
 ///
 /// A zero limit or time-out would refuse every message or cut every socket. The
 /// plain methods are for constants and panic on it when the program starts; for
@@ -47,12 +54,14 @@ pub struct WsConfig {
     max_fragments: u32,
     heartbeat: Option<Duration>,
     close_timeout: Duration,
-    write_timeout: Option<Duration>,
+    write_timeout: Option<Option<Duration>>,
     idle_timeout: Option<Duration>,
     inbound_bytes: usize,
-    outbound_bytes: usize,
-    outbound_messages: usize,
-    slow_at: Option<u8>,
+    // `None` for the default: a layer around this one may have another.
+    outbound_bytes: Option<usize>,
+    outbound_messages: Option<usize>,
+    slow_at: Option<Option<u8>>,
+    overflow: Option<Overflow>,
     on_slow: Option<OnSlow>,
     #[cfg(feature = "deflate")]
     deflate: Option<Deflate>,
@@ -129,12 +138,13 @@ impl WsConfig {
             max_fragments: 131_072,
             heartbeat: Some(Duration::from_secs(30)),
             close_timeout: Duration::from_secs(5),
-            write_timeout: Some(Duration::from_secs(30)),
+            write_timeout: None,
             idle_timeout: None,
             inbound_bytes: 64 << 10,
-            outbound_bytes: 1 << 20,
-            outbound_messages: 1024,
-            slow_at: Some(80),
+            outbound_bytes: None,
+            outbound_messages: None,
+            slow_at: None,
+            overflow: None,
             on_slow: None,
             #[cfg(feature = "deflate")]
             deflate: None,
@@ -173,14 +183,14 @@ impl WsConfig {
         /// How many bytes wait for the peer before `send` does. A message is taken
         /// whenever fewer wait, however large it is, so that this and one message
         /// are the most that is held.
-        outbound_bytes, try_outbound_bytes, usize, 0, std::convert::identity
+        outbound_bytes, try_outbound_bytes, usize, 0, Some
     );
     nonzero!(
         /// How many messages wait for the peer before `send` does, whatever they hold:
         /// those that were accepted and of which the transport has not taken all. The
         /// subscriptions that are [forwarded](super::WebSocket::forward) fill half of it
         /// at the most.
-        outbound_messages, try_outbound_messages, usize, 0, std::convert::identity
+        outbound_messages, try_outbound_messages, usize, 0, Some
     );
 
     /// A peer is slow when so many percent of [`outbound_bytes`](Self::outbound_bytes) or
@@ -197,7 +207,7 @@ impl WsConfig {
             percent.is_none_or(|percent| (1..=100).contains(&percent)),
             "slow_at must be from 1 to 100"
         );
-        self.slow_at = percent;
+        self.slow_at = Some(percent);
         self
     }
 
@@ -272,7 +282,7 @@ impl WsConfig {
             timeout != Some(Duration::ZERO),
             "write_timeout must not be zero"
         );
-        self.write_timeout = timeout.map(bounded);
+        self.write_timeout = Some(timeout.map(bounded));
         self
     }
 
@@ -418,7 +428,10 @@ impl WsConfig {
     /// See [`write_timeout`](Self::write_timeout).
     #[must_use]
     pub const fn write_limit(&self) -> Option<Duration> {
-        self.write_timeout
+        match self.write_timeout {
+            Some(limit) => limit,
+            None => Some(Duration::from_secs(30)),
+        }
     }
 
     /// See [`idle_timeout`](Self::idle_timeout).
@@ -436,19 +449,44 @@ impl WsConfig {
     /// See [`outbound_bytes`](Self::outbound_bytes).
     #[must_use]
     pub const fn outbound_bound(&self) -> usize {
-        self.outbound_bytes
+        match self.outbound_bytes {
+            Some(bytes) => bytes,
+            None => 1 << 20,
+        }
     }
 
     /// See [`outbound_messages`](Self::outbound_messages).
     #[must_use]
     pub const fn outbound_message_bound(&self) -> usize {
-        self.outbound_messages
+        match self.outbound_messages {
+            Some(messages) => messages,
+            None => 1024,
+        }
     }
 
     /// See [`slow_at`](Self::slow_at).
     #[must_use]
     pub const fn slow_percent(&self) -> Option<u8> {
-        self.slow_at
+        match self.slow_at {
+            Some(percent) => percent,
+            None => Some(80),
+        }
+    }
+
+    /// What happens to a forwarded subscription that does not say so itself.
+    pub(super) const fn overflow(&self) -> Option<Overflow> {
+        self.overflow
+    }
+
+    /// What it does not say is as a layer around it has it.
+    pub(super) fn under(mut self, layer: Outbound) -> Self {
+        self.outbound_bytes = self.outbound_bytes.or(layer.bytes);
+        self.outbound_messages = self.outbound_messages.or(layer.messages);
+        self.slow_at = self.slow_at.or(layer.slow_at);
+        let timeout = layer.write_timeout.map(|timeout| timeout.map(bounded));
+        self.write_timeout = self.write_timeout.or(timeout);
+        self.overflow = self.overflow.or(layer.overflow);
+        self
     }
 
     pub(crate) const fn slow_listener(&self) -> Option<&OnSlow> {

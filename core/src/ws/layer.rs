@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tower_layer::Layer;
 
@@ -37,8 +37,7 @@ use crate::{Drain, Stats};
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct WsLayer {
-    /// `None` for the defaults: a constant cannot own an `Arc`.
-    config: Option<Arc<WsConfig>>,
+    settings: WsSettings,
     connect_as_get: bool,
 }
 
@@ -53,17 +52,14 @@ impl WsLayer {
     /// The defaults.
     pub const fn new() -> Self {
         Self {
-            config: None,
+            settings: WsSettings::defaults(),
             connect_as_get: false,
         }
     }
 
     fn change(mut self, change: impl FnOnce(WsConfig) -> WsConfig) -> Self {
-        let config = self
-            .config
-            .take()
-            .map_or_else(WsConfig::new, Arc::unwrap_or_clone);
-        self.config = Some(Arc::new(change(config)));
+        let config = std::mem::take(&mut self.settings).into_config();
+        self.settings = change(config).into();
         self
     }
 
@@ -222,7 +218,7 @@ impl WsLayer {
 impl From<WsConfig> for WsLayer {
     fn from(config: WsConfig) -> Self {
         Self {
-            config: Some(Arc::new(config)),
+            settings: config.into(),
             connect_as_get: false,
         }
     }
@@ -232,10 +228,6 @@ impl<S> Layer<S> for WsLayer {
     type Service = WsService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        WsService::new(
-            inner,
-            WsSettings::new(self.config.clone()),
-            self.connect_as_get,
-        )
+        WsService::new(inner, self.settings.clone(), self.connect_as_get)
     }
 }

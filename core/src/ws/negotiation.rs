@@ -111,9 +111,11 @@ impl Negotiation {
     }
 
     /// The permits of the layers that the request came through: the socket takes them
-    /// when it is accepted.
+    /// when it is accepted. What these layers say of each connection counts where its
+    /// settings say nothing.
     #[must_use]
     pub fn permits(mut self, slots: PermitSlots) -> Self {
+        self.settings = self.settings.under(slots.outbound());
         self.slots = slots;
         self
     }

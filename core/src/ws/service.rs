@@ -1,6 +1,6 @@
 use std::{
     ops::Deref,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -11,15 +11,46 @@ use super::{
     WsConfig,
     handshake::{RewrittenConnect, asks_for_upgrade, is_extended_connect},
 };
+use crate::backpressure::Outbound;
 
 /// The settings that the innermost [`WsLayer`](struct@super::WsLayer) above a handler
 /// leaves in the extensions of a request to upgrade; they read as a [`WsConfig`].
 #[derive(Clone, Debug, Default)]
-pub struct WsSettings(Option<Arc<WsConfig>>);
+pub struct WsSettings(Option<Arc<Settings>>);
+
+#[derive(Debug)]
+struct Settings {
+    config: WsConfig,
+    /// The same below layers that say something of each connection: made once, since each
+    /// socket would have a copy of its own.
+    under: Under,
+}
+
+type Made = Vec<(Outbound, WsSettings)>;
+
+/// Nothing in it can panic halfway.
+#[derive(Debug)]
+// Boxed: a socket with settings of its own would pay for its room.
+struct Under(Mutex<Option<Box<Made>>>);
+
+/// So many are kept: an app has a few layers, made when it starts.
+const MOST_KEPT: usize = 16;
+
+static DEFAULTS: Settings = Settings::new(WsConfig::new());
+
+impl Settings {
+    const fn new(config: WsConfig) -> Self {
+        Self {
+            config,
+            under: Under(Mutex::new(None)),
+        }
+    }
+}
 
 impl WsSettings {
-    pub(crate) const fn new(config: Option<Arc<WsConfig>>) -> Self {
-        Self(config)
+    /// The defaults.
+    pub(crate) const fn defaults() -> Self {
+        Self(None)
     }
 
     /// Those in `extensions`, or the defaults.
@@ -27,11 +58,43 @@ impl WsSettings {
     pub fn of(extensions: &Extensions) -> Self {
         extensions.get().cloned().unwrap_or_default()
     }
+
+    /// The config, to be changed.
+    pub(crate) fn into_config(self) -> WsConfig {
+        match self.0.map(Arc::try_unwrap) {
+            None => WsConfig::new(),
+            Some(Ok(settings)) => settings.config,
+            Some(Err(shared)) => shared.config.clone(),
+        }
+    }
+
+    fn settings(&self) -> &Settings {
+        self.0.as_deref().unwrap_or(&DEFAULTS)
+    }
+
+    /// What these do not say is as the layers around the socket have it.
+    pub(crate) fn under(self, layers: Outbound) -> Self {
+        if layers == Outbound::default() {
+            return self;
+        }
+        let settings = self.settings();
+        let kept = settings.under.0.lock();
+        let mut kept = kept.unwrap_or_else(PoisonError::into_inner);
+        let all = kept.get_or_insert_default();
+        if let Some((_, made)) = all.iter().find(|(of, _)| *of == layers) {
+            return made.clone();
+        }
+        let made = Self::from(settings.config.clone().under(layers));
+        if all.len() < MOST_KEPT {
+            all.push((layers, made.clone()));
+        }
+        made
+    }
 }
 
 impl From<WsConfig> for WsSettings {
     fn from(config: WsConfig) -> Self {
-        Self(Some(Arc::new(config)))
+        Self(Some(Arc::new(Settings::new(config))))
     }
 }
 
@@ -39,8 +102,7 @@ impl Deref for WsSettings {
     type Target = WsConfig;
 
     fn deref(&self) -> &WsConfig {
-        static DEFAULTS: WsConfig = WsConfig::new();
-        self.0.as_deref().unwrap_or(&DEFAULTS)
+        &self.settings().config
     }
 }
 
@@ -101,8 +163,18 @@ mod tests {
     use super::*;
     use crate::{
         Stats,
+        backpressure::{Admission, Limits, PermitSlot, PermitSlots},
         ws::{WsLayer, handshake::check_parts},
     };
+
+    fn layers<const N: usize>(limits: [Limits; N]) -> PermitSlots {
+        let mut slots = PermitSlots::default();
+        for limits in limits {
+            let permit = Admission::new(limits).try_admit(None);
+            slots.push(PermitSlot::new(permit.unwrap()));
+        }
+        slots
+    }
 
     /// Answers with the request, as the handler got it.
     #[derive(Clone)]
@@ -164,6 +236,58 @@ mod tests {
             let seen = through(layer.layer(Reflect), upgrade());
             assert_eq!(WsSettings::of(seen.extensions()).message_limit(), limit);
         }
+    }
+
+    #[test]
+    fn what_is_said_nearer_to_the_socket_wins() {
+        let limits = Limits::new();
+        let layers = layers([
+            limits.outbound_bytes(1).outbound_messages(1).slow_at(50),
+            limits.outbound_bytes(2).write_timeout(None),
+        ]);
+        let said = WsConfig::new().outbound_messages(3);
+        let settings = WsSettings::from(said).under(layers.outbound());
+        let seen = |settings: &WsConfig| {
+            (
+                settings.outbound_bound(),
+                settings.outbound_message_bound(),
+                settings.slow_percent(),
+                settings.write_limit(),
+            )
+        };
+        assert_eq!(seen(&settings), (2, 3, Some(50), None));
+        let configured = WsConfig::clone(&settings).outbound_bytes(4).slow_at(80);
+        assert_eq!(seen(&configured), (4, 3, Some(80), None));
+        let settings = WsSettings::default().under(layers.outbound());
+        assert_eq!(seen(&settings), (2, 1, Some(50), None));
+        // A default that is said is one that is said.
+        let said = WsConfig::new().outbound_bytes(1 << 20);
+        assert_eq!(
+            WsSettings::from(said)
+                .under(layers.outbound())
+                .outbound_bound(),
+            1 << 20
+        );
+    }
+
+    #[test]
+    fn sockets_share_what_layers_make_of_their_settings() {
+        let slots = layers([Limits::new().outbound_bytes(5)]);
+        let settings = WsSettings::from(WsConfig::new());
+        let made = [(); 2].map(|()| settings.clone().under(slots.outbound()));
+        assert!(std::ptr::eq(&*made[0], &*made[1]));
+        // Whoever makes a layer for each request has no list that grows for ever.
+        for bytes in 1..=100 {
+            let slots = layers([Limits::new().outbound_bytes(bytes)]);
+            let made = settings.clone().under(slots.outbound());
+            assert_eq!(made.outbound_bound(), bytes);
+        }
+        let kept = settings.settings().under.0.lock().unwrap();
+        assert_eq!(kept.as_ref().map(|all| all.len()), Some(MOST_KEPT));
+        drop(kept);
+        // Nothing is made where nothing is said.
+        let same = settings.clone().under(layers([Limits::new()]).outbound());
+        assert!(std::ptr::eq(&*same, &*settings));
     }
 
     #[test]

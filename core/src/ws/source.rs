@@ -1,6 +1,7 @@
 use std::task::{Context, Poll};
 
 use super::protocol::{Broadcast, CloseFrame, Connection, Outbox, Outgoing};
+use crate::backpressure::Overflow;
 
 /// What a driver takes messages from, beside its handler: a subscription that is
 /// forwarded to a socket.
@@ -16,6 +17,12 @@ pub trait FrameSource: Send {
         cx: &mut Context<'_>,
         sink: &mut FrameSink<'_>,
     ) -> Poll<Option<CloseFrame>>;
+
+    /// What happens where it falls too far behind, unless it says so itself: told once,
+    /// before it is asked for anything, where a layer around the socket says so.
+    fn overflow(&mut self, policy: Overflow) {
+        let _ = policy;
+    }
 
     /// The drain has come: give what was published until now, then no more.
     fn drain(&mut self) {}

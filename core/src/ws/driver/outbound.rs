@@ -84,6 +84,9 @@ impl<T: Transport> Engine<T> {
         drop(state);
         if self.phase.is_live() {
             for mut source in attached.into_iter().flat_map(|attached| *attached) {
+                if let Some(policy) = self.settings.overflow() {
+                    source.overflow(policy);
+                }
                 if matches!(self.phase, Phase::Draining { .. }) {
                     source.drain();
                 }
