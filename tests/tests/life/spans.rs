@@ -111,6 +111,7 @@ on_both! {
         assert_eq!(health.status, 401);
     }
     async fn what_was_agreed_on_is_in_the_span(framework: Framework) {
+        Capture::global();
         let server = Server::start(framework).await;
         let user = format!("hedwig of {}", framework.name());
         server.house.admit(&user, HOUR);
