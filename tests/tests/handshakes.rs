@@ -14,7 +14,7 @@ use towpath_tests::{
     ws::frame,
 };
 
-#[path = "../../core/tests/cases/handshakes.rs"]
+#[path = "../../core/tests/cases/handshakes/mod.rs"]
 mod cases;
 
 use cases::{Case, Expected};

@@ -5,8 +5,10 @@ mod budget;
 #[cfg(feature = "deflate")]
 mod deflate;
 mod drain;
+mod echo;
 mod ends;
 mod expiry;
+mod flood;
 mod heartbeat;
 mod idle;
 mod lent;

@@ -1,4 +1,4 @@
-//! A drain, as a socket sees it: the sentences of `Drain` that are not in `ends.rs`.
+//! A drain, as a socket sees it: the sentences of `Drain` that are not in `ends/drain.rs`.
 
 use std::{future::pending, io::Write, time::Duration};
 
@@ -9,7 +9,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::peer::{Peer, accepted, config, serve_with};
+use super::{
+    echo::echo,
+    peer::{Peer, accepted, config, serve_with},
+};
 use crate::{
     drain::{Drain, DrainGuard},
     hub::Hub,
@@ -20,13 +23,6 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 const PIPE: usize = 64 * 1024;
-
-async fn echo(mut socket: WebSocket) -> Result<(), HandlerError> {
-    while let Some(message) = socket.recv().await? {
-        socket.send(message).await?;
-    }
-    Ok(())
-}
 
 fn serve<F>(
     config: WsConfig,
