@@ -27,7 +27,7 @@ pub use self::{
     guard::{DrainGuard, Draining},
     outcome::DrainOutcome,
 };
-use crate::ws::CloseCode;
+use crate::{settings::bounded, ws::CloseCode};
 
 /// How many sockets and streams may be ended in each second of the spread, so
 /// that their clients do not come back in one wave.
@@ -39,8 +39,6 @@ const AT_ONCE: u32 = 4;
 const RETRY_MARGIN: Duration = Duration::from_secs(2);
 /// The width of the window in which clients come back, in milliseconds.
 const RETRY_JITTER: u64 = 2_000;
-/// Longer drains than this would overflow the clock: thirty years.
-const LONGEST: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 /// One handle for the whole process: from [`start`](Self::start) on, new
 /// sockets and streams are refused, and each live one ends at a moment of its
@@ -120,7 +118,7 @@ impl Drain {
     #[must_use]
     pub fn new(deadline: Duration) -> Self {
         Self(Arc::new(Inner {
-            allowed: deadline.min(LONGEST),
+            allowed: bounded(deadline),
             draining: AtomicBool::new(false),
             state: Mutex::new(State {
                 close_code: CloseCode::SERVICE_RESTART,

@@ -13,8 +13,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Later than this is never: thirty years, which no clock overflows at.
-const LONGEST: Duration = Duration::from_secs(86_400 * 365 * 30);
+use crate::settings::bounded;
 
 /// Until when a connection may live: the expiry of the credential it was let in with.
 ///
@@ -84,7 +83,7 @@ impl ExpiresAt {
 impl From<Duration> for ExpiresAt {
     /// So long from now.
     fn from(time: Duration) -> Self {
-        Self(Instant::now() + time.min(LONGEST))
+        Self(Instant::now() + bounded(time))
     }
 }
 

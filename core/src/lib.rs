@@ -30,6 +30,7 @@ mod drain;
 mod encoded;
 mod expiry;
 pub mod hub;
+mod settings;
 pub mod sse;
 mod stats;
 #[cfg(feature = "testing")]

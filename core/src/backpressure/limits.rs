@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::Outbound;
+use crate::settings::nonzero;
 
 /// How many connections may live, all of it off until it is set; and what may wait for each
 /// of them: defaults for the sockets and streams below.
@@ -62,76 +63,28 @@ impl Limits {
         }
     }
 
-    /// How many connections live at the most. The next is refused with 503.
-    ///
-    /// # Panics
-    /// On zero.
-    pub const fn max_connections(mut self, count: usize) -> Self {
-        assert!(count > 0, "max_connections must not be zero");
-        self.max_connections = Some(count);
-        self
-    }
+    nonzero!(
+        /// How many connections live at the most. The next is refused with 503.
+        const fn max_connections, try_max_connections: usize, 0, LimitsError => max_connections = Some
+    );
 
-    /// As [`max_connections`](Self::max_connections), for values from outside.
-    ///
-    /// # Errors
-    /// On zero.
-    pub const fn try_max_connections(self, count: usize) -> Result<Self, LimitsError> {
-        match count {
-            0 => Err(LimitsError::Zero("max_connections")),
-            count => Ok(self.max_connections(count)),
-        }
-    }
+    nonzero!(
+        /// How many connections of one [`Key`](super::Key) live at the most. The next is
+        /// refused with 429. A request without a key has no such limit.
+        const fn max_per_key, try_max_per_key: usize, 0, LimitsError => max_per_key = Some
+    );
 
-    /// How many connections of one [`Key`](super::Key) live at the most. The next is
-    /// refused with 429. A request without a key has no such limit.
-    ///
-    /// # Panics
-    /// On zero.
-    pub const fn max_per_key(mut self, count: usize) -> Self {
-        assert!(count > 0, "max_per_key must not be zero");
-        self.max_per_key = Some(count);
-        self
-    }
-
-    /// As [`max_per_key`](Self::max_per_key), for values from outside.
-    ///
-    /// # Errors
-    /// On zero.
-    pub const fn try_max_per_key(self, count: usize) -> Result<Self, LimitsError> {
-        match count {
-            0 => Err(LimitsError::Zero("max_per_key")),
-            count => Ok(self.max_per_key(count)),
-        }
-    }
-
-    /// How many bytes are held for all connections together: what was accepted for a
-    /// connection and not yet taken by its transport, where what many share counts for
-    /// each, and messages that are being received. See
-    /// [`BackpressureLayer`](super::BackpressureLayer) for what can be counted where.
-    ///
-    /// While so many are held the next connection is refused with 503. Past it those that
-    /// hold the most are cut, until what the others hold is within it: a socket is closed
-    /// with 1013, an event stream ends.
-    ///
-    /// # Panics
-    /// On zero.
-    pub const fn buffer_budget(mut self, bytes: usize) -> Self {
-        assert!(bytes > 0, "buffer_budget must not be zero");
-        self.buffer_budget = Some(bytes);
-        self
-    }
-
-    /// As [`buffer_budget`](Self::buffer_budget), for values from outside.
-    ///
-    /// # Errors
-    /// On zero.
-    pub const fn try_buffer_budget(self, bytes: usize) -> Result<Self, LimitsError> {
-        match bytes {
-            0 => Err(LimitsError::Zero("buffer_budget")),
-            bytes => Ok(self.buffer_budget(bytes)),
-        }
-    }
+    nonzero!(
+        /// How many bytes are held for all connections together: what was accepted for a
+        /// connection and not yet taken by its transport, where what many share counts for
+        /// each, and messages that are being received. See
+        /// [`BackpressureLayer`](super::BackpressureLayer) for what can be counted where.
+        ///
+        /// While so many are held the next connection is refused with 503. Past it those that
+        /// hold the most are cut, until what the others hold is within it: a socket is closed
+        /// with 1013, an event stream ends.
+        const fn buffer_budget, try_buffer_budget: usize, 0, LimitsError => buffer_budget = Some
+    );
 
     /// What a refusal's `Retry-After` says, in whole seconds, rounded up.
     pub const fn retry_after(mut self, time: Duration) -> Self {

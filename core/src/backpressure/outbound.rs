@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{Limits, LimitsError, Overflow};
+use crate::settings::{nonzero, optional_percent, optional_time};
 
 /// What may wait for one peer, as far as a layer says it: `None` where it does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             messages: None,
             bytes: None,
@@ -29,7 +30,7 @@ impl Outbound {
     }
 
     /// What it does not say is as the layer around it has it.
-    pub(super) fn or(self, outer: Self) -> Self {
+    pub(crate) fn or(self, outer: Self) -> Self {
         Self {
             messages: self.messages.or(outer.messages),
             bytes: self.bytes.or(outer.bytes),
@@ -69,111 +70,29 @@ impl StreamDefaults {
 /// [`WsLayer`](struct@crate::ws::WsLayer), then by the innermost `BackpressureLayer` that
 /// says it, then by the [table of defaults](super::BackpressureLayer).
 impl Limits {
-    /// How many messages wait for a peer before `send` does: see
-    /// [`WsConfig::outbound_messages`](crate::ws::WsConfig::outbound_messages).
-    ///
-    /// # Panics
-    /// On zero.
-    pub const fn outbound_messages(mut self, messages: usize) -> Self {
-        assert!(messages > 0, "outbound_messages must not be zero");
-        self.outbound.messages = Some(messages);
-        self
-    }
-
-    /// As [`outbound_messages`](Self::outbound_messages), for values from outside.
-    ///
-    /// # Errors
-    /// On zero.
-    pub const fn try_outbound_messages(self, messages: usize) -> Result<Self, LimitsError> {
-        match messages {
-            0 => Err(LimitsError::Zero("outbound_messages")),
-            messages => Ok(self.outbound_messages(messages)),
-        }
-    }
-
-    /// How many bytes wait for a peer before `send` does: see
-    /// [`WsConfig::outbound_bytes`](crate::ws::WsConfig::outbound_bytes).
-    ///
-    /// # Panics
-    /// On zero.
-    pub const fn outbound_bytes(mut self, bytes: usize) -> Self {
-        assert!(bytes > 0, "outbound_bytes must not be zero");
-        self.outbound.bytes = Some(bytes);
-        self
-    }
-
-    /// As [`outbound_bytes`](Self::outbound_bytes), for values from outside.
-    ///
-    /// # Errors
-    /// On zero.
-    pub const fn try_outbound_bytes(self, bytes: usize) -> Result<Self, LimitsError> {
-        match bytes {
-            0 => Err(LimitsError::Zero("outbound_bytes")),
-            bytes => Ok(self.outbound_bytes(bytes)),
-        }
-    }
-
-    /// When a peer counts as slow, in percent of either bound; `None`: never. See
-    /// [`WsConfig::slow_at`](crate::ws::WsConfig::slow_at).
-    ///
-    /// # Panics
-    /// On zero, and on more than 100.
-    pub fn slow_at(mut self, percent: impl Into<Option<u8>>) -> Self {
-        let percent = percent.into();
-        assert!(
-            percent.is_none_or(|percent| (1..=100).contains(&percent)),
-            "slow_at must be from 1 to 100"
-        );
-        self.outbound.slow_at = Some(percent);
-        self
-    }
-
-    /// As [`slow_at`](Self::slow_at), for values from outside.
-    ///
-    /// # Errors
-    /// On zero, and on more than 100.
-    pub fn try_slow_at(self, percent: impl Into<Option<u8>>) -> Result<Self, LimitsError> {
-        match percent.into() {
-            Some(0 | 101..) => Err(LimitsError::OutOfRange {
-                name: "slow_at",
-                from: 1,
-                to: 100,
-            }),
-            percent => Ok(self.slow_at(percent)),
-        }
-    }
-
-    /// How long a socket's peer may take no byte of what waits for it; `None`: for ever.
-    /// See [`WsConfig::write_timeout`](crate::ws::WsConfig::write_timeout).
-    ///
-    /// That of an event stream is its connection's, which no layer of a request sees: it
-    /// is given to the extension crate's `on_connect`.
-    ///
-    /// # Panics
-    /// On zero.
-    pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        let timeout = timeout.into();
-        assert!(
-            timeout != Some(Duration::ZERO),
-            "write_timeout must not be zero"
-        );
-        self.outbound.write_timeout = Some(timeout);
-        self
-    }
-
-    /// As [`write_timeout`](Self::write_timeout), for values from outside.
-    ///
-    /// # Errors
-    /// On zero.
-    pub fn try_write_timeout(
-        self,
-        timeout: impl Into<Option<Duration>>,
-    ) -> Result<Self, LimitsError> {
-        match timeout.into() {
-            Some(Duration::ZERO) => Err(LimitsError::Zero("write_timeout")),
-            timeout => Ok(self.write_timeout(timeout)),
-        }
-    }
+    nonzero!(
+        /// How many messages wait for a peer before `send` does: see
+        /// [`WsConfig::outbound_messages`](crate::ws::WsConfig::outbound_messages).
+        const fn outbound_messages, try_outbound_messages: usize, 0, LimitsError => outbound.messages = Some
+    );
+    nonzero!(
+        /// How many bytes wait for a peer before `send` does: see
+        /// [`WsConfig::outbound_bytes`](crate::ws::WsConfig::outbound_bytes).
+        const fn outbound_bytes, try_outbound_bytes: usize, 0, LimitsError => outbound.bytes = Some
+    );
+    optional_percent!(
+        /// When a peer counts as slow, in percent of either bound; `None`: never. See
+        /// [`WsConfig::slow_at`](crate::ws::WsConfig::slow_at).
+        fn slow_at, try_slow_at: LimitsError => outbound.slow_at
+    );
+    optional_time!(
+        /// How long a socket's peer may take no byte of what waits for it; `None`: for ever.
+        /// See [`WsConfig::write_timeout`](crate::ws::WsConfig::write_timeout).
+        ///
+        /// That of an event stream is its connection's, which no layer of a request sees: it
+        /// is given to the extension crate's `on_connect`.
+        fn write_timeout, try_write_timeout: LimitsError => outbound.write_timeout = Some
+    );
 
     /// What happens to a subscription that lags too far, of the sockets that it is
     /// [forwarded](crate::ws::WebSocket::forward) to and of the streams that are made of
@@ -190,6 +109,33 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let limits = Limits::new;
+        for (refused, expected) in [
+            (
+                limits().try_outbound_messages(0),
+                "outbound_messages must not be zero",
+            ),
+            (
+                limits().try_outbound_bytes(0),
+                "outbound_bytes must not be zero",
+            ),
+            (
+                limits().try_write_timeout(Duration::ZERO),
+                "write_timeout must not be zero",
+            ),
+            (limits().try_slow_at(0), "slow_at must be from 1 to 100"),
+            (limits().try_slow_at(101), "slow_at must be from 1 to 100"),
+        ] {
+            assert_eq!(refused.unwrap_err().to_string(), expected);
+        }
+        let taken = limits().try_slow_at(100).unwrap();
+        let taken = taken.try_write_timeout(Duration::MAX).unwrap().outbound;
+        assert_eq!(taken.slow_at, Some(Some(100)));
+        assert_eq!(taken.write_timeout, Some(Some(crate::settings::LONGEST)));
+    }
 
     #[test]
     fn the_inner_wins_by_each_setting() {

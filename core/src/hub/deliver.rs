@@ -20,6 +20,9 @@ impl WebSocket {
     /// subscribers share. A gap cannot be told to a bare socket; a subscription
     /// that lags too far behind closes it with 1013.
     ///
+    /// A socket is a stream too: where `futures_util::StreamExt` is in scope, whose method of
+    /// this name takes the socket itself, write `WebSocket::forward(&mut socket, …)`.
+    ///
     /// ```
     /// use towpath::{hub::Hub, ws::{HandlerError, WebSocket}};
     ///
@@ -111,13 +114,22 @@ pub struct Events {
     defaults: Option<StreamDefaults>,
 }
 
+impl Events {
+    /// Once, off the path of each event.
+    #[cold]
+    fn take_defaults(&mut self) {
+        let defaults = self.defaults.take();
+        if let Some(policy) = defaults.and_then(|defaults| defaults.overflow()) {
+            self.subscription.overflow_unless_said(policy);
+        }
+    }
+}
+
 impl Source for Events {
     #[inline]
     fn poll_event(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        if let Some(defaults) = self.defaults.take()
-            && let Some(policy) = defaults.overflow()
-        {
-            self.subscription.overflow_unless_said(policy);
+        if self.defaults.is_some() {
+            self.take_defaults();
         }
         self.subscription.poll_delivery(cx).map(|delivery| {
             Some(match delivery? {

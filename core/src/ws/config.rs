@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{convert::identity, time::Duration};
 
 #[cfg(feature = "deflate")]
 use super::deflate::Deflate;
@@ -7,6 +7,7 @@ use super::slow::{OnSlow, SlowPeer};
 use crate::{
     Drain, Stats,
     backpressure::{Outbound, Overflow},
+    settings::{bounded, nonzero, optional_percent, optional_time},
 };
 
 /// The settings of a socket.
@@ -54,14 +55,10 @@ pub struct WsConfig {
     max_fragments: u32,
     heartbeat: Option<Duration>,
     close_timeout: Duration,
-    write_timeout: Option<Option<Duration>>,
     idle_timeout: Option<Duration>,
     inbound_bytes: usize,
-    // `None` for the default: a layer around this one may have another.
-    outbound_bytes: Option<usize>,
-    outbound_messages: Option<usize>,
-    slow_at: Option<Option<u8>>,
-    overflow: Option<Overflow>,
+    /// What is not said is as a layer around this one has it, or as the defaults.
+    outbound: Outbound,
     on_slow: Option<OnSlow>,
     #[cfg(feature = "deflate")]
     deflate: Option<Deflate>,
@@ -92,43 +89,6 @@ pub enum ConfigError {
     InvalidOrigin(String),
 }
 
-/// Longer times than this would overflow the clock: thirty years.
-const LONGEST: Duration = Duration::from_secs(86_400 * 365 * 30);
-
-/// What no clock can hold is for ever.
-fn bounded(time: Duration) -> Duration {
-    time.min(LONGEST)
-}
-
-/// A pair of builder methods whose value must not be zero.
-macro_rules! nonzero {
-    ($(#[doc = $doc:literal])* $name:ident, $try_name:ident, $value:ty, $zero:pat, $stored:expr) => {
-        $(#[doc = $doc])*
-        ///
-        /// # Panics
-        /// On zero.
-        pub fn $name(mut self, value: $value) -> Self {
-            assert!(
-                !matches!(value, $zero),
-                concat!(stringify!($name), " must not be zero")
-            );
-            self.$name = $stored(value);
-            self
-        }
-
-        #[doc = concat!("As [`", stringify!($name), "`](Self::", stringify!($name), "), for values from outside.")]
-        ///
-        /// # Errors
-        /// On zero.
-        pub fn $try_name(self, value: $value) -> Result<Self, ConfigError> {
-            if matches!(value, $zero) {
-                return Err(ConfigError::Zero(stringify!($name)));
-            }
-            Ok(self.$name(value))
-        }
-    };
-}
-
 impl WsConfig {
     /// The defaults.
     pub const fn new() -> Self {
@@ -138,13 +98,9 @@ impl WsConfig {
             max_fragments: 131_072,
             heartbeat: Some(Duration::from_secs(30)),
             close_timeout: Duration::from_secs(5),
-            write_timeout: None,
             idle_timeout: None,
             inbound_bytes: 64 << 10,
-            outbound_bytes: None,
-            outbound_messages: None,
-            slow_at: None,
-            overflow: None,
+            outbound: Outbound::new(),
             on_slow: None,
             #[cfg(feature = "deflate")]
             deflate: None,
@@ -157,74 +113,50 @@ impl WsConfig {
     nonzero!(
         /// The largest message that is taken, in bytes; one of exactly so many still
         /// passes. Past it the socket is closed with 1009.
-        max_message_size, try_max_message_size, usize, 0, std::convert::identity
+        fn max_message_size, try_max_message_size: usize, 0, ConfigError => max_message_size = identity
     );
     nonzero!(
         /// The largest frame that is taken, in bytes. Past it the socket is closed
         /// with 1009, as soon as the frame's header is read. Without this setting
         /// the message's limit is the frame's too.
-        max_frame_size, try_max_frame_size, usize, 0, Some
+        fn max_frame_size, try_max_frame_size: usize, 0, ConfigError => max_frame_size = Some
     );
     nonzero!(
         /// The most frames of one message. Past it the socket is closed with 1008.
-        max_fragments, try_max_fragments, u32, 0, std::convert::identity
+        fn max_fragments, try_max_fragments: u32, 0, ConfigError => max_fragments = identity
     );
     nonzero!(
         /// How long a peer may take to answer our close frame, and to take what was
         /// queued in front of it; past it the connection is reset.
-        close_timeout, try_close_timeout, Duration, Duration::ZERO, bounded
+        fn close_timeout, try_close_timeout: Duration, Duration::ZERO, ConfigError => close_timeout = bounded
     );
     nonzero!(
         /// How many bytes of received messages wait for the handler before reading
         /// stops.
-        inbound_bytes, try_inbound_bytes, usize, 0, std::convert::identity
+        fn inbound_bytes, try_inbound_bytes: usize, 0, ConfigError => inbound_bytes = identity
     );
     nonzero!(
         /// How many bytes wait for the peer before `send` does. A message is taken
         /// whenever fewer wait, however large it is, so that this and one message
         /// are the most that is held.
-        outbound_bytes, try_outbound_bytes, usize, 0, Some
+        fn outbound_bytes, try_outbound_bytes: usize, 0, ConfigError => outbound.bytes = Some
     );
     nonzero!(
         /// How many messages wait for the peer before `send` does, whatever they hold:
         /// those that were accepted and of which the transport has not taken all. The
         /// subscriptions that are [forwarded](super::WebSocket::forward) fill half of it
         /// at the most.
-        outbound_messages, try_outbound_messages, usize, 0, Some
+        fn outbound_messages, try_outbound_messages: usize, 0, ConfigError => outbound.messages = Some
     );
 
-    /// A peer is slow when so many percent of [`outbound_bytes`](Self::outbound_bytes) or
-    /// of [`outbound_messages`](Self::outbound_messages) wait for it: it is counted in
-    /// [`Snapshot::slow_total`](crate::Snapshot::slow_total), and [`on_slow`](Self::on_slow)
-    /// is called; once, until it has taken so much that less than half of that waits.
-    /// `None`: nobody is.
-    ///
-    /// # Panics
-    /// On zero, and on more than 100.
-    pub fn slow_at(mut self, percent: impl Into<Option<u8>>) -> Self {
-        let percent = percent.into();
-        assert!(
-            percent.is_none_or(|percent| (1..=100).contains(&percent)),
-            "slow_at must be from 1 to 100"
-        );
-        self.slow_at = Some(percent);
-        self
-    }
-
-    /// As [`slow_at`](Self::slow_at), for values from outside.
-    ///
-    /// # Errors
-    /// On zero, and on more than 100.
-    pub fn try_slow_at(self, percent: impl Into<Option<u8>>) -> Result<Self, ConfigError> {
-        match percent.into() {
-            Some(0 | 101..) => Err(ConfigError::OutOfRange {
-                name: "slow_at",
-                from: 1,
-                to: 100,
-            }),
-            percent => Ok(self.slow_at(percent)),
-        }
-    }
+    optional_percent!(
+        /// A peer is slow when so many percent of [`outbound_bytes`](Self::outbound_bytes) or
+        /// of [`outbound_messages`](Self::outbound_messages) wait for it: it is counted in
+        /// [`Snapshot::slow_total`](crate::Snapshot::slow_total), and [`on_slow`](Self::on_slow)
+        /// is called; once, until it has taken so much that less than half of that waits.
+        /// `None`: nobody is.
+        fn slow_at, try_slow_at: ConfigError => outbound.slow_at
+    );
 
     /// Called when a peer has become slow: see [`slow_at`](Self::slow_at). It is called by
     /// the connection's own task, between two steps of it, so it must not block. A panic
@@ -244,95 +176,29 @@ impl WsConfig {
         self
     }
 
-    /// A ping goes out after so long without traffic in one of the two directions; a
-    /// peer from which no byte came for twice as long is gone. `None`: no pings, and
-    /// a peer that vanished is found only by a write that fails.
-    ///
-    /// # Panics
-    /// On zero.
-    pub fn heartbeat(mut self, interval: impl Into<Option<Duration>>) -> Self {
-        let interval = interval.into();
-        assert!(
-            interval != Some(Duration::ZERO),
-            "heartbeat must not be zero"
-        );
-        self.heartbeat = interval.map(bounded);
-        self
-    }
+    optional_time!(
+        /// A ping goes out after so long without traffic in one of the two directions; a
+        /// peer from which no byte came for twice as long is gone. `None`: no pings, and
+        /// a peer that vanished is found only by a write that fails.
+        fn heartbeat, try_heartbeat: ConfigError => heartbeat = identity
+    );
 
-    /// As [`heartbeat`](Self::heartbeat), for values from outside.
-    ///
-    /// # Errors
-    /// On zero.
-    pub fn try_heartbeat(self, interval: impl Into<Option<Duration>>) -> Result<Self, ConfigError> {
-        match interval.into() {
-            Some(Duration::ZERO) => Err(ConfigError::Zero("heartbeat")),
-            interval => Ok(self.heartbeat(interval)),
-        }
-    }
+    optional_time!(
+        /// How long a peer may take no byte of what waits for it; past it the connection
+        /// is reset. `None`: for ever.
+        fn write_timeout, try_write_timeout: ConfigError => outbound.write_timeout = Some
+    );
 
-    /// How long a peer may take no byte of what waits for it; past it the connection
-    /// is reset. `None`: for ever.
-    ///
-    /// # Panics
-    /// On zero.
-    pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        let timeout = timeout.into();
-        assert!(
-            timeout != Some(Duration::ZERO),
-            "write_timeout must not be zero"
-        );
-        self.write_timeout = Some(timeout.map(bounded));
-        self
-    }
-
-    /// As [`write_timeout`](Self::write_timeout), for values from outside.
-    ///
-    /// # Errors
-    /// On zero.
-    pub fn try_write_timeout(
-        self,
-        timeout: impl Into<Option<Duration>>,
-    ) -> Result<Self, ConfigError> {
-        match timeout.into() {
-            Some(Duration::ZERO) => Err(ConfigError::Zero("write_timeout")),
-            timeout => Ok(self.write_timeout(timeout)),
-        }
-    }
-
-    /// How long a socket may be without a data message in either direction; past it it
-    /// is closed with 1001, "idle". `None`, the default: for ever.
-    ///
-    /// Pings and pongs do not count: [`heartbeat`](Self::heartbeat) finds a peer that
-    /// has gone, this one that has nothing to say. A message that is arriving or on its
-    /// way out is not idleness, nor is time in which reading stands still because the
-    /// handler is behind.
-    ///
-    /// # Panics
-    /// On zero.
-    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        let timeout = timeout.into();
-        assert!(
-            timeout != Some(Duration::ZERO),
-            "idle_timeout must not be zero"
-        );
-        self.idle_timeout = timeout.map(bounded);
-        self
-    }
-
-    /// As [`idle_timeout`](Self::idle_timeout), for values from outside.
-    ///
-    /// # Errors
-    /// On zero.
-    pub fn try_idle_timeout(
-        self,
-        timeout: impl Into<Option<Duration>>,
-    ) -> Result<Self, ConfigError> {
-        match timeout.into() {
-            Some(Duration::ZERO) => Err(ConfigError::Zero("idle_timeout")),
-            timeout => Ok(self.idle_timeout(timeout)),
-        }
-    }
+    optional_time!(
+        /// How long a socket may be without a data message in either direction; past it it
+        /// is closed with 1001, "idle". `None`, the default: for ever.
+        ///
+        /// Pings and pongs do not count: [`heartbeat`](Self::heartbeat) finds a peer that
+        /// has gone, this one that has nothing to say. A message that is arriving or on its
+        /// way out is not idleness, nor is time in which reading stands still because the
+        /// handler is behind.
+        fn idle_timeout, try_idle_timeout: ConfigError => idle_timeout = identity
+    );
 
     /// Compresses messages where the client offers to (RFC 7692); `None`, the
     /// default, never does.
@@ -428,7 +294,7 @@ impl WsConfig {
     /// See [`write_timeout`](Self::write_timeout).
     #[must_use]
     pub const fn write_limit(&self) -> Option<Duration> {
-        match self.write_timeout {
+        match self.outbound.write_timeout {
             Some(limit) => limit,
             None => Some(Duration::from_secs(30)),
         }
@@ -449,7 +315,7 @@ impl WsConfig {
     /// See [`outbound_bytes`](Self::outbound_bytes).
     #[must_use]
     pub const fn outbound_bound(&self) -> usize {
-        match self.outbound_bytes {
+        match self.outbound.bytes {
             Some(bytes) => bytes,
             None => 1 << 20,
         }
@@ -458,7 +324,7 @@ impl WsConfig {
     /// See [`outbound_messages`](Self::outbound_messages).
     #[must_use]
     pub const fn outbound_message_bound(&self) -> usize {
-        match self.outbound_messages {
+        match self.outbound.messages {
             Some(messages) => messages,
             None => 1024,
         }
@@ -467,7 +333,7 @@ impl WsConfig {
     /// See [`slow_at`](Self::slow_at).
     #[must_use]
     pub const fn slow_percent(&self) -> Option<u8> {
-        match self.slow_at {
+        match self.outbound.slow_at {
             Some(percent) => percent,
             None => Some(80),
         }
@@ -475,17 +341,12 @@ impl WsConfig {
 
     /// What happens to a forwarded subscription that does not say so itself.
     pub(super) const fn overflow(&self) -> Option<Overflow> {
-        self.overflow
+        self.outbound.overflow
     }
 
     /// What it does not say is as a layer around it has it.
     pub(super) fn under(mut self, layer: Outbound) -> Self {
-        self.outbound_bytes = self.outbound_bytes.or(layer.bytes);
-        self.outbound_messages = self.outbound_messages.or(layer.messages);
-        self.slow_at = self.slow_at.or(layer.slow_at);
-        let timeout = layer.write_timeout.map(|timeout| timeout.map(bounded));
-        self.write_timeout = self.write_timeout.or(timeout);
-        self.overflow = self.overflow.or(layer.overflow);
+        self.outbound = self.outbound.or(layer);
         self
     }
 
@@ -600,7 +461,7 @@ mod tests {
             config.write_limit(),
             config.idle_limit(),
         ];
-        assert_eq!(times, [Some(LONGEST); 4]);
+        assert_eq!(times, [Some(crate::settings::LONGEST); 4]);
     }
 
     #[test]

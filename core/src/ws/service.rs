@@ -26,11 +26,12 @@ struct Settings {
     under: Under,
 }
 
+/// What was made below one set of layers each.
 type Made = Vec<(Outbound, WsSettings)>;
 
-/// Nothing in it can panic halfway.
+/// Boxed, since a socket with settings of its own would pay for its room; a lock that is
+/// poisoned is used all the same, since nothing under it can panic halfway.
 #[derive(Debug)]
-// Boxed: a socket with settings of its own would pay for its room.
 struct Under(Mutex<Option<Box<Made>>>);
 
 /// So many are kept: an app has a few layers, made when it starts.
