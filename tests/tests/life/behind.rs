@@ -68,7 +68,6 @@ on_both! {
     }
 
     async fn what_a_policy_takes_from_a_socket_is_told(framework: Framework) {
-        Capture::global();
         for (policy, lost) in POLICIES {
             let server = Server::start(framework).await;
             let user = format!("{policy}.ws.{}", framework.name());
@@ -88,7 +87,6 @@ on_both! {
     }
 
     async fn what_a_policy_takes_from_a_stream_is_told(framework: Framework) {
-        Capture::global();
         for (policy, lost) in POLICIES {
             let server = Server::start(framework).await;
             let user = format!("{policy}.sse.{}", framework.name());

@@ -29,6 +29,8 @@ use towpath_tests::{
     ws,
 };
 
+use self::capture::Capture;
+
 /// Events that a topic of `/lag` keeps, that a subscription may lag behind, and that wait
 /// for it from the start.
 const HISTORY: usize = 16;
@@ -220,6 +222,8 @@ struct Server {
 
 impl Server {
     async fn start(framework: Framework) -> Self {
+        // A span that begins before is not seen, and each test may be a process of its own.
+        Capture::global();
         let house = House::new();
         let address = match framework {
             Framework::Axum => axum::serve(house.clone()).await,

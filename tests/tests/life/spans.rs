@@ -110,8 +110,8 @@ on_both! {
         let health = http::get(server.address, "/feed").await;
         assert_eq!(health.status, 401);
     }
+
     async fn what_was_agreed_on_is_in_the_span(framework: Framework) {
-        Capture::global();
         let server = Server::start(framework).await;
         let user = format!("hedwig of {}", framework.name());
         server.house.admit(&user, HOUR);
@@ -158,7 +158,6 @@ async fn tells_what_was_agreed_on(user: &str, protocol: &str) {
 /// RFC 8441; actix-web does not speak it.
 #[tokio::test]
 async fn over_http2_too() {
-    Capture::global();
     let server = Server::start(Framework::Axum).await;
     let mut client = http2::Client::open(server.address).await;
     let users = ["isolde over h2", "jan over h2"];
